@@ -1,0 +1,237 @@
+"""A bundle on disk: opened, and verified before anything in it is loaded.
+
+`Bundle.open` reads the manifest and holds every file against it: presence, size, sha256, no link that leads out, no
+file that the manifest does not name, no ONNX external data outside the bundle. What a board builds (`engines/`)
+describes itself and is not looked at. This module loads no graph and no tensor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from hired_edge import strict
+from hired_edge.errors import BundleError
+from hired_edge.filenames import beside, check_file_name
+from hired_edge.manifest import (
+    ENGINES_FOLDER,
+    MANIFEST_NAME,
+    FileRecord,
+    Graph,
+    Manifest,
+    parse_manifest,
+)
+from hired_edge.onnx_locations import external_locations
+from hired_edge.strict import MEND, one_line, show
+
+MAX_MANIFEST_BYTES = 16 * 2**20
+CHUNK = 2**20
+
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes hashed since the last call."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A folder whose manifest was read, and, unless told otherwise, whose files were verified."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, verify: bool = True, on_bytes: OnBytes | None = None) -> Bundle:
+        """Read a bundle's manifest and check its files.
+
+        Args:
+            path: the bundle's folder.
+            verify: whether to hash the files. Names, sizes and external data are checked either way, since that costs
+                nothing.
+            on_bytes: progress of the hashing; the total is `bundle_bytes(manifest)`.
+
+        Raises:
+            BundleError: anything is missing, unreadable, corrupt, edited, in the way, or of another format version.
+        """
+        root = Path(path)
+        bundle = cls(root, read_manifest(root))
+        bundle.check_layout()
+        if verify:
+            bundle.check_hashes(on_bytes)
+        bundle.check_external_data()
+        return bundle
+
+    def path(self, name: str) -> Path:
+        """Where a file of the bundle lies. `name` is one of the manifest's."""
+        assert name in self.manifest.files, name
+        return self.root / name
+
+    def verify(self, on_bytes: OnBytes | None = None) -> None:
+        """Everything that `open` checks, once more.
+
+        Raises:
+            BundleError: as for `open`; also if the manifest was edited since.
+        """
+        if read_manifest(self.root) != self.manifest:
+            _refuse(f"{self.root}/{MANIFEST_NAME} was edited while the bundle was open", "the manifest that was opened")
+        self.check_layout()
+        self.check_hashes(on_bytes)
+        self.check_external_data()
+
+    def check_layout(self) -> None:
+        """Every named file is there, with its size, inside the bundle; and nothing else is."""
+        with _readable(self.root):
+            inside = self.root.resolve(strict=True)
+            extra = sorted(set(_walk(self.root)) - set(self.manifest.files))
+        for name, record in self.manifest.files.items():
+            with _readable(self.root / name):
+                _check_file(self.root / name, record.bytes, inside)
+        if extra:
+            more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
+            raise BundleError(
+                f"{self.root} holds {', '.join(map(show, extra[:3]))}{more}, which its manifest does not name",
+                expected="only the files that the export wrote",
+                fix="remove them, or copy the bundle again",
+            )
+
+    def check_hashes(self, on_bytes: OnBytes | None = None) -> None:
+        """Every file's sha256 is the manifest's."""
+        for name, record in self.manifest.files.items():
+            digest = file_record(self.root / name, on_bytes).sha256
+            if digest != record.sha256:
+                _refuse(f"{self.root / name} was changed (sha256 {digest[:12]}...)", f"sha256 {record.sha256[:12]}...")
+
+    def check_external_data(self) -> None:
+        """Each graph's external tensors lie in the files that the manifest declares for it."""
+        for graph in (self.manifest.vision_graph, self.manifest.language_graph):
+            _check_graph(self.root, graph)
+
+
+def read_manifest(root: Path) -> Manifest:
+    """Read and check `manifest.json` of the bundle at `root`, and nothing else.
+
+    Raises:
+        BundleError: no such folder or manifest, too large, unreadable, or anything that `parse_manifest` refuses.
+    """
+    path = root / MANIFEST_NAME
+    with _readable(path):
+        if not root.exists():
+            raise BundleError(f"{root} does not exist", expected="a bundle's folder", fix="check the path")
+        if not root.is_dir():
+            raise BundleError(f"{root} is a file", expected="a bundle's folder", fix="pass the folder that holds it")
+        if not path.is_file():
+            raise BundleError(
+                f"{root} has no {MANIFEST_NAME}",
+                expected="a bundle",
+                fix="pass a folder that hired-edge export wrote",
+            )
+        with path.open("rb") as file:
+            data = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(data) > MAX_MANIFEST_BYTES:
+        _refuse(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes", "a manifest")
+    try:
+        return parse_manifest(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path} is not text ({one_line(error)})", expected="JSON in UTF-8", fix=MEND) from None
+
+
+def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = None) -> Manifest:
+    """Complete a manifest with the files under `root`, check it and write it. The last step of an export.
+
+    Args:
+        root: a folder that holds the bundle's files.
+        manifest: its `files` are ignored.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        BundleError: a rule of the manifest is broken, or a file's name or an external-data location is not allowed.
+        OSError: the file could not be written.
+    """
+    names = [check_file_name(name) for name in sorted(_walk(root))]
+    for name in names:
+        if (root / name).is_symlink():
+            _refuse(f"{root / name} is a link", "files")
+    complete = replace(manifest, files={name: file_record(root / name, on_bytes) for name in names}).validate()
+    for graph in (complete.vision_graph, complete.language_graph):
+        _check_graph(root, graph)
+    text = strict.dumps(complete)
+    assert parse_manifest(text) == complete, "a manifest must read back as it was written"
+    temporary = root / f"{MANIFEST_NAME}.tmp"
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(root / MANIFEST_NAME)
+    return complete
+
+
+def bundle_bytes(manifest: Manifest) -> int:
+    """Bytes of all files that the manifest names."""
+    return sum(record.bytes for record in manifest.files.values())
+
+
+def file_record(path: Path, on_bytes: OnBytes | None = None) -> FileRecord:
+    """A file's size and sha256, read in chunks.
+
+    Raises:
+        BundleError: the file cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    with _readable(path), path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            if on_bytes is not None:
+                on_bytes(len(chunk))
+    return FileRecord(size, digest.hexdigest())
+
+
+def _check_file(path: Path, size: int, inside: Path) -> None:
+    if not path.resolve().is_relative_to(inside):
+        _refuse(f"{path} is a link out of the bundle", "files that lie inside it")
+    if not path.exists():
+        _refuse(f"{path} is missing", f"{size} bytes")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        _refuse(f"{path} is not a file", f"a file of {size} bytes")
+    if status.st_size != size:
+        _refuse(f"{path} has {status.st_size} bytes", f"{size}")
+
+
+def _check_graph(root: Path, graph: Graph) -> None:
+    for location in sorted(external_locations(root / graph.file)):
+        if beside(graph.file, location) not in graph.data:
+            _refuse(f"{graph.file} reads {show(location)}", f"its declared data: {', '.join(graph.data) or 'none'}")
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Everything under `root` that is not a real folder, by its POSIX path; without the manifest and `engines/`."""
+    for folder, folders, files in os.walk(root, onerror=_raise):
+        at_root = Path(folder) == root
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in files + links:
+            if not (at_root and name in (MANIFEST_NAME, ENGINES_FOLDER)):
+                yield (Path(folder) / name).relative_to(root).as_posix()
+        folders[:] = [name for name in folders if name not in links and not (at_root and name == ENGINES_FOLDER)]
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
+        raise BundleError(
+            f"{path} cannot be read ({reason})", expected="a readable bundle", fix="check its permissions and the disk"
+        ) from None
+
+
+def _refuse(got: str, expected: str) -> NoReturn:
+    raise BundleError(got, expected=expected, fix=MEND)

@@ -1,0 +1,37 @@
+"""Names of files inside a bundle: relative POSIX paths that cannot leave it, on any system. Touches no disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+from hired_edge.errors import BundleError
+from hired_edge.strict import MEND, show
+
+# Parts begin with a letter, a digit or "_": that alone rules out "..", "", hidden files and options.
+_PART = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
+_NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+
+
+def check_file_name(name: str) -> str:
+    """Return `name` if it is a relative POSIX path that stays below its folder.
+
+    Raises:
+        BundleError: it is absolute, has "..", a backslash or an empty part, is hidden, or is not of A-Z a-z 0-9 . _ + -
+    """
+    if not _NAME.fullmatch(name):
+        raise BundleError(
+            f"the file name {show(name)} is not allowed",
+            expected='a relative path such as "language/model.onnx"',
+            fix=MEND,
+        )
+    return name
+
+
+def beside(file: str, location: str) -> str:
+    """The bundle's name for `location`, which `file` gives relative to its own folder.
+
+    Raises:
+        BundleError: `location` could leave that folder.
+    """
+    return str(PurePosixPath(file).parent / check_file_name(location))

@@ -1,0 +1,106 @@
+"""Memory arithmetic: what an opening of a bundle takes and, in reverse, the visual budget that a cache allows.
+
+Pure arithmetic on the manifest; nothing is measured and no file is opened. What it does not know: an engine's own
+tactics, its packed copies of weights while loading, and the process around it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hired_edge.errors import LimitError
+from hired_edge.limits import MULTIPLE, Limits
+from hired_edge.manifest import FloatType, Graph, Manifest, TextModel
+
+ITEMSIZE: dict[FloatType, int] = {"float32": 4, "float16": 2}
+
+PREFILL_WIDTHS = 12
+"""Rows of width D alive at once per token in a decoder layer, for the estimate of `MemoryPlan.prefill`: the residual,
+its normalised copy and the MLP's gate, up and product at up to 3.5 D each (the widest common MLP)."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes that an opened bundle takes."""
+
+    weights: int
+    """Both graphs and their external data, by their files' sizes."""
+    kv_cache: int
+    """Exact."""
+    buffers: int
+    """The tensors bound to the two graphs, other than the cache. Exact."""
+    prefill: int
+    """An estimate of what a decoder layer needs during prefill, attention counted as fused (no S x M scores)."""
+    embedding_mapped: int
+    """The embedding table on disk. Only rows in use take memory, which the system may drop: not part of `total`."""
+
+    @property
+    def total(self) -> int:
+        """What must stay in memory at once."""
+        return self.weights + self.kv_cache + self.buffers + self.prefill
+
+
+def kv_bytes_per_token(text: TextModel) -> int:
+    """Bytes of one token's keys and values in one batch row: 2 L G Dh, in the cache's dtype."""
+    return 2 * text.layers * text.kv_heads * text.head_dim * ITEMSIZE[text.cache_dtype]
+
+
+def kv_cache_bytes(text: TextModel, max_sequence_length: int, batch: int) -> int:
+    """Bytes of the whole cache: 2 L tensors of (B, G, M, Dh)."""
+    return kv_bytes_per_token(text) * max_sequence_length * batch
+
+
+def memory_plan(manifest: Manifest, limits: Limits | None = None) -> MemoryPlan:
+    """What a bundle takes when opened with `limits`; by default with everything it was exported for."""
+    limits = manifest.limits if limits is None else limits
+    text = manifest.text
+    tokens = limits.batch * (limits.visual_tokens + limits.text_tokens)
+    return MemoryPlan(
+        weights=sum(_graph_bytes(manifest, graph) for graph in (manifest.vision_graph, manifest.language_graph)),
+        kv_cache=kv_cache_bytes(text, limits.max_sequence_length, limits.batch),
+        buffers=_buffer_bytes(manifest, limits, tokens),
+        prefill=PREFILL_WIDTHS * tokens * text.hidden_size * ITEMSIZE[text.activation_dtype],
+        embedding_mapped=manifest.files[manifest.embedding].bytes,
+    )
+
+
+def largest_visual_budget(
+    text: TextModel, cache_bytes: int, *, text_tokens: int, new_tokens: int, batch: int = 1
+) -> int:
+    """The most visual tokens whose cache fits, rounding of M included; also bounded by the rotary tables.
+
+    Args:
+        text: the language model.
+        cache_bytes: what may be spent on the cache.
+        text_tokens, new_tokens, batch: the rest of the opening.
+
+    Raises:
+        LimitError: not even a budget of 0 fits.
+    """
+    affordable = min(cache_bytes // (kv_bytes_per_token(text) * batch), text.positions)
+    visual = affordable // MULTIPLE * MULTIPLE - text_tokens - new_tokens
+    if visual < 0:
+        least = kv_cache_bytes(text, -(-(text_tokens + new_tokens) // MULTIPLE) * MULTIPLE, batch)
+        raise LimitError(
+            f"{text_tokens} text and {new_tokens} new tokens for {batch} rows in a cache of {cache_bytes} bytes",
+            expected=f"at least {least} bytes and at most {text.positions} positions",
+            fix="allow fewer tokens or rows, or more memory",
+        )
+    return visual
+
+
+def _graph_bytes(manifest: Manifest, graph: Graph) -> int:
+    return sum(manifest.files[name].bytes for name in {graph.file, *graph.data})
+
+
+def _buffer_bytes(manifest: Manifest, limits: Limits, tokens: int) -> int:
+    """One picture's pixel_values, attention maps and features; then the language graph's inputs and logits."""
+    text, tiling = manifest.text, manifest.vision.tiling
+    item = ITEMSIZE[text.activation_dtype]
+    patches = limits.tiles * tiling.patches_per_tile
+    pixels = limits.tiles * 3 * tiling.image_size**2 * item
+    vision = pixels + patches * text.hidden_size * item + 2 * patches * ITEMSIZE["float32"]
+    embeds = tokens * text.hidden_size * item
+    mask = tokens * limits.max_sequence_length
+    logits = limits.batch * text.vocab_size * ITEMSIZE["float32"]
+    return vision + embeds + mask + logits
