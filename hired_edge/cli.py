@@ -1,0 +1,131 @@
+"""The `hired-edge` command: finds the sub-commands that the wings have registered and runs the chosen one.
+
+A sub-command is an entry point of the group `hired_edge.commands` that names a module with three attributes: `help`
+(a string literal of one line), `add_arguments(parser)` and `run(args)`, which returns an exit status or None for 0.
+Only the chosen module is imported; for `--help` the others are read as text, so that listing the commands needs no
+engine and no torch. This file knows no sub-command by name and imports neither wing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import os
+import sys
+from collections.abc import Sequence
+from importlib.machinery import PathFinder, SourceFileLoader
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol, cast
+
+from hired_edge import __version__
+from hired_edge.errors import HiredEdgeError, MissingExtraError
+
+GROUP = "hired_edge.commands"
+EXIT_ERROR = 2  # argparse's own for a wrong command line
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+# The extra that installs an optional module.
+EXTRAS = {
+    "onnxruntime": "cpu",
+    "tensorrt": "tensorrt",
+    "cuda": "tensorrt",
+    "onnx": "export",
+    "onnx_ir": "export",
+    "onnxscript": "export",
+    "safetensors": "export",
+    "torch": "export",
+    "tqdm": "export",
+    "transformers": "export",
+}
+
+
+class Command(Protocol):
+    """What a sub-command's module provides."""
+
+    help: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int | None: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs `hired-edge argv...` and returns its exit status: 0, 2 for a user's error, 130 for Ctrl-C.
+
+    The only place that catches a HiredEdgeError. Any other exception is a bug and keeps its traceback.
+    """
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else list(argv))
+        finally:
+            sys.stdout.flush()  # here, so that a reader that has gone away (`| head`) is noticed before the exit
+    except HiredEdgeError as error:
+        print("hired-edge: error:", " ".join(str(error).splitlines()), file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        print("hired-edge: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit; let it flush into nothing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+
+
+def _run(argv: list[str]) -> int:
+    commands = {entry.name: entry for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name)}
+    if not commands:
+        raise HiredEdgeError(
+            "no sub-commands are registered",
+            expected="hired-edge to be installed, not only importable",
+            fix="run: pip install -e '.[cpu]' in its source tree",
+        )
+    parser = argparse.ArgumentParser(
+        prog="hired-edge", description="Vision-language models within a visual-token budget.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action="version", version=f"hired-edge {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = argv[0] if argv else None
+    try:
+        command = None
+        for name, entry in commands.items():
+            summary = _summary(entry)
+            subparser = subparsers.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+            if name == chosen:
+                command = cast(Command, entry.load())
+                command.add_arguments(subparser)
+        args = parser.parse_args(argv)
+        assert command is not None  # parse_args has exited if argv[0] is not a command
+        return command.run(args) or 0
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if module not in EXTRAS:
+            raise
+        extra = EXTRAS[module]
+        raise MissingExtraError(
+            f"no module named {module}",
+            expected=f"the {extra!r} extra",
+            fix=f"run: pip install 'hired-edge[{extra}]'",
+        ) from error
+
+
+def _summary(entry: EntryPoint) -> str | None:
+    """The literal assigned to `help` in an entry point's module, found without importing the module or its parents."""
+    spec, path = None, None
+    for part in entry.module.split("."):
+        spec = PathFinder.find_spec(part, path)
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    if spec is None or not isinstance(spec.loader, SourceFileLoader):
+        return None
+    for node in ast.parse(spec.loader.get_data(spec.loader.path)).body:
+        match node:
+            case (
+                ast.Assign(targets=[ast.Name(id="help")], value=ast.Constant(value=str(text)))
+                | ast.AnnAssign(target=ast.Name(id="help"), value=ast.Constant(value=str(text)))
+            ):
+                return text.replace("%", "%%")  # argparse formats help texts with %
+            case _:
+                pass
+    return None

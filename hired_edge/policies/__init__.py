@@ -1,0 +1,15 @@
+"""The selection policies by name. A new one is a file here and an entry in `POLICIES`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from hired_edge.policies.full import FULL
+from hired_edge.policies.hired import HIRED
+from hired_edge.policies.hired_2024 import HIRED_2024
+from hired_edge.policies.policy import Policy
+
+POLICIES: Mapping[str, Policy] = MappingProxyType({policy.name: policy for policy in (HIRED, HIRED_2024, FULL)})
+
+__all__ = ["POLICIES", "Policy"]
