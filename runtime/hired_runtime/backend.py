@@ -1,0 +1,63 @@
+"""What an engine must offer: two small protocols, which `ort.py` fulfils (and TensorRT's backend will).
+
+Features stay where the engine left them; only the attention maps and the kept rows cross. Both engines own every
+buffer they need from the moment they are loaded.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+
+class AttentionMaps(NamedTuple):
+    """CLS attention to every patch, summed over heads: (T, N) float32 each."""
+
+    allocation: Floats
+    selection: Floats
+
+
+class VisionEngine(Protocol):
+    """Tiles in, attention maps out; the projected features wait inside to be gathered."""
+
+    def encode(self, pixel_values: Floats, slot: int = 0) -> AttentionMaps:
+        """Runs the tower on one picture, (T, 3, h, w), and keeps its features as picture `slot` of the request."""
+        ...
+
+    def gather(self, rows: Ints, slot: int = 0) -> Floats:
+        """Rows of picture `slot`'s flattened features (T * N, D): (len(rows), D), a copy."""
+        ...
+
+
+class LanguageEngine(Protocol):
+    """The decoder with its cache. A step writes the cache first, then attends to it."""
+
+    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
+        """One prefill or decode step.
+
+        Args:
+            inputs_embeds: (B, S, D); rows shorter than S end in zeros.
+            starts: (B) first cache slot and first position of each row.
+            last_token: (B) index in S of each row's last real token.
+
+        Returns:
+            logits (B, V) of each row's last token, valid until the next step.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Fills the cache with zeros: after a request that ended in error."""
+        ...
+
+
+class Backend(NamedTuple):
+    """A pair of loaded engines and their library's name and version."""
+
+    vision: VisionEngine
+    language: LanguageEngine
+    name: str

@@ -1,0 +1,74 @@
+"""Options that several commands share, and what they become."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hired_edge.bundle import bundle_bytes, read_manifest
+from hired_edge.errors import InputError
+from hired_edge.packing import NEWLINES
+from hired_edge.policies import POLICIES
+from hired_edge.selection import Selection
+
+
+def add_bundle(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="BUNDLE", help="a folder that hired-edge export wrote")
+
+
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """How visual tokens are chosen."""
+    parser.add_argument("--visual-tokens", metavar="B|P%", help="budget over all pictures (default: as exported)")
+    parser.add_argument("--policy", default="hired", choices=list(POLICIES), help="selection policy (default: hired)")
+    parser.add_argument("--alpha", default="0.5", help="the whole picture's share of the budget (default: 0.5)")
+    parser.add_argument("--newlines", choices=list(NEWLINES), help="newline policy (default: the policy's or family's)")
+    parser.add_argument("--threads", type=int, metavar="N", help="of the engine (default: its own choice)")
+
+
+def verification_bar(bundle: str) -> Callable[[int], None] | None:
+    """A progress line on stderr while a bundle is hashed, if anyone is looking and it takes a while."""
+    if not sys.stderr.isatty():
+        return None
+    total, done = max(1, bundle_bytes(read_manifest(Path(bundle)))), 0
+
+    def on_bytes(count: int) -> None:
+        nonlocal done
+        done += count
+        if total > 2**28:  # less is hashed in a blink
+            end = "\r\033[K" if done >= total else ""
+            print(f"\rverifying {100 * done // total:3d} %{end}", end="", file=sys.stderr, flush=True)
+
+    return on_bytes
+
+
+def visual_report(selections: list[Selection]) -> dict[str, Any] | list[dict[str, Any]]:
+    """The `visual` object of `--json`: an object for one picture, a list for several."""
+    reports = [
+        {
+            "total": selection.tiling.stock_tokens,
+            "eligible": selection.eligible,
+            "budget": selection.budget,
+            "kept": selection.kept,
+            "newlines": selection.newlines,
+            "grid": list(selection.tiling.grid),
+            "per_partition": selection.counts,
+            "indices": [indices.tolist() for indices in selection.indices],
+        }
+        for selection in selections
+    ]
+    return reports[0] if len(reports) == 1 else reports
+
+
+def print_json(report: dict[str, Any]) -> None:
+    """One object on one line: the last of stdout."""
+    print(json.dumps(report, allow_nan=False))
+
+
+def positive(name: str, value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise InputError(f"{name} {value}", expected="1 or more", fix=f"pass another {name}")
+    return value

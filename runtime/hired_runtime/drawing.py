@@ -1,0 +1,241 @@
+"""The picture of what was kept: kept tokens clear, dropped ones dark and grey, with every partition's count.
+
+One panel shows the base partition; for tiled pictures a second one shows the mosaic of tiles, without its padding. Both
+show the picture at its own aspect, since that is how a person knows it. Knows nothing of models, budgets or policies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from hired_edge.errors import InputError
+from hired_edge.preprocessing import PreprocessRules
+from hired_edge.tiling import Tiling
+
+Indices: TypeAlias = "Sequence[Sequence[int] | NDArray[np.integer]]"
+Box: TypeAlias = tuple[float, float, float, float]
+
+# Pixels. A small picture is enlarged until its patches can be told apart, a sliver is widened.
+_LONG_SIDE_MIN, _LONG_SIDE_MAX, _SHORT_SIDE_MIN = 560, 880, 136
+_ASPECT_MAX = 3
+_MARGIN, _HEADING_SIZE, _LABEL_SIZE = 24, 20, 15
+
+_BACKGROUND, _TEXT, _FAINT, _LABEL_GROUND = (20, 22, 27), (236, 238, 242), (152, 158, 170), (20, 22, 27, 210)
+_LINE, _LINE_SHADOW = (255, 255, 255, 190), (0, 0, 0, 120)
+
+# What is left of a dropped patch's brightness and of its colour, and of the brightness where no patch lies;
+# how white an outline is.
+_DROPPED, _COLOUR, _UNSEEN, _OUTLINE = 0.32, 0.25, 0.12, 0.5
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel before it is labelled.
+
+    Args:
+        name: its heading.
+        image: RGB, what was dropped is dark.
+        kept, eligible: tokens.
+        parts: what to outline, (left, top, right, bottom) px each with its label.
+    """
+
+    name: str
+    image: Image.Image
+    kept: int
+    eligible: int
+    parts: tuple[tuple[str, Box], ...]
+
+
+def draw_kept(
+    picture: Image.Image,
+    tiling: Tiling,
+    indices: Indices,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    rules: PreprocessRules | None = None,
+) -> Image.Image:
+    """Draw the kept tokens over the picture.
+
+    Args:
+        picture: RGB, upright, of the size that `tiling` was made for.
+        tiling: where the tiles lie.
+        indices: kept patches of each partition, base first, as raster indices 0 .. N-1.
+        path: a file to write too; its ending says the format.
+        rules: the preprocessing, for a single partition: it says which part of the picture was seen. Without it, the
+            centred square.
+
+    Returns:
+        RGB. No panel is longer than 880 px.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    drawn = _compose(kept_panels(picture, tiling, indices, rules=rules), tiling)
+    if path is not None:
+        try:
+            drawn.save(path)
+        except (OSError, ValueError) as error:  # ValueError: an ending that Pillow does not know
+            raise InputError(
+                f"{os.fspath(path)} cannot be written ({getattr(error, 'strerror', None) or error})",
+                expected="a writable path that ends in .png",
+                fix="pass another path",
+            ) from None
+    return drawn
+
+
+def kept_panels(
+    picture: Image.Image, tiling: Tiling, indices: Indices, *, rules: PreprocessRules | None = None
+) -> list[Panel]:
+    """The panels of `draw_kept` without lines and labels: kept pixels are those of the resized picture, untouched."""
+    assert len(indices) == tiling.tiles, (len(indices), tiling.tiles)
+    kept = np.zeros(tiling.eligible.shape, np.bool_)
+    for partition, patches in enumerate(indices):
+        kept[partition, np.asarray(patches, np.int64)] = True
+    squashed = tiling.rules.kind == "anyres" if rules is None else rules.shortest_edge is None
+    seen = 1.0 if rules is None or rules.shortest_edge is None else rules.image_size / rules.shortest_edge
+    shown = picture if squashed else _around_centre(picture)
+    resized = shown.resize(_panel_size(*shown.size), Image.Resampling.BICUBIC)
+    panels = [_base_panel(resized, tiling, kept[0], None if squashed else seen)]
+    if tiling.tiles > 1:
+        panels.append(_mosaic_panel(resized, tiling, kept))
+    return panels
+
+
+def _base_panel(resized: Image.Image, tiling: Tiling, kept: NDArray[np.bool_], seen: float | None) -> Panel:
+    """`seen`: the side of the centred square that is seen, as a share of the shorter side; None: all, squashed."""
+    side, (width, height) = tiling.rules.patches_per_side, resized.size
+    square = seen and seen * min(width, height)
+    share_y, share_x = (square / height, square / width) if square else (1.0, 1.0)
+    rows = _patch_of_pixel(height, (1 - share_y) / 2, share_y, tiling, 1)
+    columns = _patch_of_pixel(width, (1 - share_x) / 2, share_x, tiling, 1)
+    image = _dim_dropped(resized, kept.reshape(side, side), rows, columns)
+    inset_y, inset_x = (1 - share_y) / 2 * height, (1 - share_x) / 2 * width
+    outline = (inset_x, inset_y, width - inset_x, height - inset_y)
+    return Panel("base", image, int(kept.sum()), kept.size, (("", outline),))
+
+
+def _mosaic_panel(resized: Image.Image, tiling: Tiling, kept: NDArray[np.bool_]) -> Panel:
+    (height, width), (top, _, left, _), (grid_h, grid_w) = tiling.resized, tiling.padding, tiling.grid
+    rows = _patch_of_pixel(resized.height, -top / height, tiling.canvas[0] / height, tiling, grid_h)
+    columns = _patch_of_pixel(resized.width, -left / width, tiling.canvas[1] / width, tiling, grid_w)
+    image = _dim_dropped(resized, kept.reshape(-1)[tiling.mosaic_index], rows, columns)
+    side = tiling.rules.image_size
+    down = np.clip((side * np.arange(grid_h + 1) - top) * resized.height / height, 0, resized.height)
+    across = np.clip((side * np.arange(grid_w + 1) - left) * resized.width / width, 0, resized.width)
+    counts, eligible = kept[1:].sum(axis=1), tiling.eligible[1:].sum(axis=1)
+    parts = tuple(
+        (
+            f"tile {p + 1}  {counts[p]}/{eligible[p]}",
+            (across[p % grid_w], down[p // grid_w], across[p % grid_w + 1], down[p // grid_w + 1]),
+        )
+        for p in range(grid_h * grid_w)
+    )
+    return Panel(f"{grid_h}x{grid_w} tiles", image, int(counts.sum()), int(eligible.sum()), parts)
+
+
+def _around_centre(picture: Image.Image) -> Image.Image:
+    """The picture, cut to an aspect in which a centred square is still to be seen."""
+    longest = _ASPECT_MAX * min(picture.size)
+    width, height = (min(side, longest) for side in picture.size)
+    left, top = (picture.width - width) // 2, (picture.height - height) // 2
+    return picture.crop((left, top, left + width, top + height))
+
+
+def _panel_size(width: int, height: int) -> tuple[int, int]:
+    """(width, height) of a panel: the picture's aspect, unless it is a sliver."""
+    scale = min(max(max(width, height), _LONG_SIDE_MIN), _LONG_SIDE_MAX) / max(width, height)
+    return max(round(width * scale), _SHORT_SIDE_MIN), max(round(height * scale), _SHORT_SIDE_MIN)
+
+
+def _patch_of_pixel(pixels: int, start: float, length: float, tiling: Tiling, tiles: int) -> NDArray[np.int64]:
+    """The patch under each pixel along one axis, (pixels,); -1 where there is none.
+
+    Args:
+        pixels: of the panel's axis.
+        start, length: where a row of tiles begins and how long it is, as shares of the axis.
+        tiling: whose tiles.
+        tiles: in the row.
+    """
+    rules, side = tiling.rules, tiling.rules.patches_per_side
+    share = ((np.arange(pixels) + 0.5) / pixels - start) / length
+    position = np.floor(share * tiles * rules.image_size).astype(np.int64)
+    tile, patch = position // rules.image_size, position % rules.image_size // rules.patch_size
+    # A tile's last pixels belong to no patch where the patch size does not divide it.
+    return np.where((tile >= 0) & (tile < tiles) & (patch < side), tile * side + patch, -1)
+
+
+def _dim_dropped(
+    image: Image.Image, kept: NDArray[np.bool_], rows: NDArray[np.int64], columns: NDArray[np.int64]
+) -> Image.Image:
+    """Darken and grey the pixels whose patch was not kept.
+
+    Args:
+        image: RGB.
+        kept: of the panel's patches, (rows of patches, columns of patches).
+        rows, columns: the patch under each pixel, or -1.
+    """
+    clear = np.pad(kept, (0, 1))[np.ix_(rows, columns)]  # index -1 finds the padding: never kept
+    colour = np.asarray(image).astype(np.float32)
+    grey = np.asarray(image.convert("L")).astype(np.float32)[..., None]
+    brightness = np.where((rows[:, None] < 0) | (columns < 0), _UNSEEN, _DROPPED)[..., None]
+    dropped = brightness * (_COLOUR * colour + (1 - _COLOUR) * grey)
+    dropped = np.where(_beside(clear)[..., None], (1 - _OUTLINE) * dropped + _OUTLINE * 255, dropped)
+    return Image.fromarray(np.where(clear[..., None], colour, dropped).astype(np.uint8))
+
+
+def _beside(clear: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels next to a clear one: an outline, without which a kept dark patch would look dropped."""
+    wide = np.pad(clear, 1)
+    return wide[:-2, 1:-1] | wide[2:, 1:-1] | wide[1:-1, :-2] | wide[1:-1, 2:]
+
+
+def _compose(panels: list[Panel], tiling: Tiling) -> Image.Image:
+    """The panels side by side (wide ones below each other) with headings, lines, labels and a caption."""
+    heading, label = ImageFont.load_default(_HEADING_SIZE), ImageFont.load_default(_LABEL_SIZE)
+    caption = _caption(panels, tiling)
+    head = round(_HEADING_SIZE * 1.9)
+    width, height = panels[0].image.size
+    stacked = width > 2 * height
+    step_x, step_y = (0, height + head + _MARGIN // 2) if stacked else (width + _MARGIN, 0)
+    inner = max(width + step_x * (len(panels) - 1), round(heading.getlength(caption)))
+    bottom = _MARGIN // 2 + step_y * (len(panels) - 1) + head + height
+    sheet = Image.new("RGB", (inner + 2 * _MARGIN, bottom + head + _MARGIN), _BACKGROUND)
+    draw = ImageDraw.Draw(sheet, "RGBA")
+    for number, panel in enumerate(panels):
+        x, y = _MARGIN + step_x * number, _MARGIN // 2 + head + step_y * number
+        sheet.paste(panel.image, (x, y))
+        draw.text((x, y - head / 2), panel.name, _TEXT, heading, anchor="lm")
+        count = f"{panel.kept}/{panel.eligible}"
+        draw.text((x + heading.getlength(panel.name) + 14, y - head / 2), count, _FAINT, heading, anchor="lm")
+        for text, box in panel.parts:
+            _draw_part(draw, text, (box[0] + x, box[1] + y, box[2] + x, box[3] + y), label)
+    draw.text((_MARGIN, bottom + (head + _MARGIN) / 2), caption, _TEXT, heading, anchor="lm")
+    return sheet
+
+
+def _draw_part(
+    draw: ImageDraw.ImageDraw, text: str, box: Box, font: ImageFont.FreeTypeFont | ImageFont.ImageFont
+) -> None:
+    """An outline, and a label in its top left corner."""
+    left, top, right, bottom = (round(edge) for edge in box)
+    if right - left < 2 or bottom - top < 2:
+        return
+    draw.rectangle((left, top, right - 1, bottom - 1), outline=_LINE_SHADOW)
+    draw.rectangle((left, top, right, bottom), outline=_LINE)
+    width, height = draw.textlength(text, font), _LABEL_SIZE + 8
+    if text and width + 20 <= right - left and height + 8 <= bottom - top:
+        draw.rounded_rectangle((left + 6, top + 6, left + width + 18, top + 6 + height), 5, fill=_LABEL_GROUND)
+        draw.text((left + 12, top + 6 + height / 2), text, _TEXT, font, anchor="lm")
+
+
+def _caption(panels: list[Panel], tiling: Tiling) -> str:
+    kept, eligible = sum(panel.kept for panel in panels), sum(panel.eligible for panel in panels)
+    of_patches = f", {kept / tiling.patches:.1%} of {tiling.patches} patches" if eligible < tiling.patches else ""
+    return f"kept {kept} tokens: {kept / eligible:.1%} of {eligible} eligible{of_patches}"

@@ -1,0 +1,102 @@
+"""Replays a bundle's golden inputs on this machine's engine and compares: does it compute what the exporter saw?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hired_edge.budget import Budget
+from hired_edge.bundle import Bundle
+from hired_edge.errors import BundleError
+from hired_edge.limits import Limits, derive_limits
+from hired_edge.manifest import GoldenCase, Manifest
+from hired_edge.tensorfile import TensorFile
+from hired_runtime.backend import Backend
+
+TOLERANCES = {"fp32": 1e-3, "fp16": 2e-2, "int8": 6e-2, "int4": 6e-2}
+"""Of the largest golden value, by precision: another machine's kernels sum in another order, and where activations are
+rounded to integers, a last bit may fall the other way."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The largest absolute error of one piece, and what was allowed."""
+
+    piece: str
+    error: float
+    tolerance: float
+
+
+def limits(manifest: Manifest) -> Limits:
+    """Small limits that the golden inputs fit: one row, no visual tokens."""
+    return derive_limits(manifest.vision.tiling, [Budget(absolute=0)], text_tokens=32, new_tokens=32)
+
+
+def replay(bundle: Bundle, backend: Backend) -> Iterator[Replay]:
+    """Runs every golden case.
+
+    Raises:
+        BundleError: an output differs by more than the tolerance.
+    """
+    runs = {"vision": _vision, "language": _language}
+    for case in bundle.manifest.golden:
+        inputs = _read(bundle, case.inputs)
+        outputs = _read(bundle, case.outputs)
+        got = runs[case.piece](backend, inputs)
+        for name, expected in outputs.items():
+            yield _compare(bundle.manifest, case, name, got[name], expected)
+
+
+def _read(bundle: Bundle, name: str) -> dict[str, NDArray]:
+    file = TensorFile(bundle.path(name), BundleError)
+    return {tensor: file.read(tensor) for tensor in file.names}
+
+
+def _vision(backend: Backend, inputs: dict[str, NDArray]) -> dict[str, NDArray]:
+    maps = backend.vision.encode(inputs["pixel_values"])
+    tiles, patches = maps.allocation.shape
+    features = backend.vision.gather(np.arange(tiles * patches))
+    return {
+        "image_features": features.reshape(tiles, patches, -1),
+        "allocation_attention": maps.allocation,
+        "selection_attention": maps.selection,
+    }
+
+
+def _language(backend: Backend, inputs: dict[str, NDArray]) -> dict[str, NDArray]:
+    """A prompt, then one embedding a step, as many as there are golden rows of logits."""
+    embeds = inputs["inputs_embeds"]
+    tokens = embeds.shape[1] - GOLDEN_STEPS
+    logits = [backend.language.step(np.ascontiguousarray(embeds[:, :tokens]), np.array([0]), np.array([tokens - 1]))]
+    logits = [logits[0].copy()]
+    for position in range(tokens, embeds.shape[1]):
+        step = np.ascontiguousarray(embeds[:, position : position + 1])
+        logits.append(backend.language.step(step, np.array([position]), np.array([0])).copy())
+    backend.language.reset()
+    return {"logits": np.concatenate(logits)}
+
+
+GOLDEN_STEPS = 2
+
+
+def _compare(manifest: Manifest, case: GoldenCase, name: str, got: NDArray, expected: NDArray) -> Replay:
+    if got.shape != expected.shape:
+        raise BundleError(
+            f"{case.piece} {name} has shape {got.shape}",
+            expected=f"{expected.shape}, as in {case.outputs}",
+            fix="export the bundle again",
+        )
+    # The vision graph is never quantised.
+    precision = manifest.quantisation.precision if case.piece == "language" else "fp32"
+    tolerance = TOLERANCES[precision] * float(np.abs(expected).max())
+    error = float(np.abs(got - expected).max())
+    if not error <= tolerance:
+        raise BundleError(
+            f"{case.piece} {name} differs from its golden output by {error:.2g}",
+            expected=f"at most {tolerance:.2g}",
+            fix="install another version of onnxruntime, or export the bundle again on this machine",
+        )
+    return Replay(f"{case.piece} {name}", error, tolerance)

@@ -1,0 +1,74 @@
+"""The Python API: `open` a bundle, `ask` it, or `stream` an answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from hired_edge.budget import Budget, parse_budget
+from hired_edge.bundle import Bundle
+from hired_edge.limits import Limits, resolve_opening
+from hired_runtime import ort
+from hired_runtime.pictures import PictureSource
+from hired_runtime.pipeline import Answer, Generation, Pipeline, Request
+from hired_runtime.prompt import question
+from hired_runtime.sampling import SamplingOptions
+
+
+def open(
+    bundle: str | os.PathLike[str],
+    *,
+    visual_tokens: Budget | str | int | None = None,
+    batch: int = 1,
+    threads: int | None = None,
+    on_bytes: Callable[[int], None] | None = None,
+) -> Model:
+    """Opens a bundle: verifies every file, loads the engines, allocates the cache.
+
+    Args:
+        bundle: a folder that `hired-edge export` wrote.
+        visual_tokens: the budget that the cache is sized by ("20%", 576); None = the largest one exported.
+        batch: rows of the cache.
+        threads: of the engine; None = its own choice.
+        on_bytes: progress of the verification, in bytes.
+
+    Raises:
+        BundleError: corrupt, edited, or not loadable here.
+        LimitError: more than was exported.
+    """
+    verified = Bundle.open(bundle, on_bytes=on_bytes)
+    manifest = verified.manifest
+    asked = parse_budget(visual_tokens) if isinstance(visual_tokens, (str, int)) else visual_tokens
+    rules = manifest.vision.tiling
+    limits = resolve_opening(manifest.limits, rules, visual=asked, batch=batch)
+    exported = [parse_budget(text) for text in manifest.limits.budgets]
+    default = asked or max(exported, key=lambda budget: budget.max_tokens(rules, limits.images))
+    return Model(Pipeline(verified, limits, ort.load(verified, limits, threads), default))
+
+
+class Model:
+    """An opened bundle. One request at a time."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+
+    @property
+    def limits(self) -> Limits:
+        """What it was opened with."""
+        return self.pipeline.limits
+
+    def ask(self, prompt: str, images: Sequence[PictureSource] = (), **options: Any) -> Answer:
+        """Answers a question about pictures (paths, bytes or PIL images). `options` are those of `Request`."""
+        return self.stream(prompt, images, **options).answer
+
+    def stream(self, prompt: str, images: Sequence[PictureSource] = (), **options: Any) -> Generation:
+        """As `ask`, but iterating over the result gives the text as it is made."""
+        return self.pipeline.generate(Request(question(prompt, len(images)), images, **options))
+
+    def chat(self, messages: Sequence[dict[str, Any]], images: Sequence[PictureSource] = (), **options: Any) -> Answer:
+        """Answers a conversation: {"role", "content"} messages, a content being a string or text and image parts."""
+        return self.pipeline.generate(Request(messages, images, **options)).answer
+
+
+__all__ = ["Model", "SamplingOptions", "open"]

@@ -1,0 +1,141 @@
+"""The ONNX Runtime backend (CPU provider): sessions with every large buffer bound to memory allocated at loading.
+
+The cache's past and present are bound to the same address, so a step writes it in place and copies nothing. What it
+does not do yet: the CUDA provider.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from hired_edge.bundle import Bundle
+from hired_edge.engines import check_onnxruntime
+from hired_edge.errors import BundleError
+from hired_edge.limits import Limits
+from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
+from hired_runtime.cache import KVCache
+
+PROVIDER = "CPUExecutionProvider"
+WARNINGS_OFF = 3  # ONNX Runtime's severity: errors only
+
+
+def load(bundle: Bundle, limits: Limits, threads: int | None = None) -> Backend:
+    """Loads both graphs of a verified bundle.
+
+    Raises:
+        BundleError: this ONNX Runtime cannot load them.
+        MissingExtraError, HiredEdgeError: no ONNX Runtime, or two.
+    """
+    check_onnxruntime()
+    vision = OrtVision(bundle, limits, threads)
+    language = OrtLanguage(bundle, limits, threads)
+    return Backend(vision, language, f"onnxruntime {ort.__version__} {PROVIDER}")
+
+
+def _session(path: Path, threads: int | None) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = WARNINGS_OFF
+    # The cache and the large activations are ours; an arena would only hold on to the peak of a prefill.
+    options.enable_cpu_mem_arena = False
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        return ort.InferenceSession(str(path), options, providers=[PROVIDER])
+    except Exception as error:  # its classes are generated and share no public base
+        raise BundleError(
+            f"onnxruntime {ort.__version__} cannot load {path.name} ({' '.join(str(error).split())[:200]})",
+            expected="a version that runs this bundle's opset (1.23.2 or newer for --target cpu)",
+            fix="upgrade onnxruntime, or export again with this version's hired-edge",
+        ) from None
+
+
+def _bind(binding: Any, direction: str, name: str, array: NDArray, shape: tuple[int, ...] | None = None) -> None:
+    """Binds `array`'s memory, or the first rows of it that make up `shape`, as an input or an output."""
+    shape = array.shape if shape is None else shape
+    assert array.flags.c_contiguous, name
+    assert math.prod(shape) <= array.size, name
+    bind = binding.bind_input if direction == "input" else binding.bind_output
+    bind(name, "cpu", 0, array.dtype, shape, array.ctypes.data)
+
+
+class OrtVision:
+    """The vision graph. Features of every picture of a request are kept until the next one overwrites them."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None) -> None:
+        manifest = bundle.manifest
+        self._session = _session(bundle.path(manifest.vision_graph.file), threads)
+        patches, width = manifest.vision.tiling.patches_per_tile, manifest.text.hidden_size
+        self._features = np.zeros((limits.images, limits.tiles, patches, width), np.float32)
+        self._maps = np.zeros((2, limits.images, limits.tiles, patches), np.float32)
+
+    def encode(self, pixel_values: Floats, slot: int = 0) -> AttentionMaps:
+        tiles = len(pixel_values)
+        features, maps = self._features[slot, :tiles], self._maps[:, slot, :tiles]
+        binding = self._session.io_binding()
+        _bind(binding, "input", "pixel_values", pixel_values)
+        _bind(binding, "output", "image_features", features)
+        _bind(binding, "output", "allocation_attention", maps[0])
+        _bind(binding, "output", "selection_attention", maps[1])
+        self._session.run_with_iobinding(binding)
+        return AttentionMaps(maps[0], maps[1])
+
+    def gather(self, rows: Ints, slot: int = 0) -> Floats:
+        flat = self._features[slot].reshape(-1, self._features.shape[-1])
+        return flat[rows]
+
+
+class OrtLanguage:
+    """The language graph and its cache."""
+
+    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None) -> None:
+        text = bundle.manifest.text
+        self._session = _session(bundle.path(bundle.manifest.language_graph.file), threads)
+        self._inputs = {value.name for value in self._session.get_inputs()}
+        self._text = text
+        self.cache = KVCache(text, limits.batch, limits.max_sequence_length)
+        self._logits = np.zeros((limits.batch, text.vocab_size), np.float32)
+
+    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
+        batch, tokens, _ = inputs_embeds.shape
+        self.cache.check_step(starts, tokens)
+        feeds: dict[str, NDArray] = {
+            "inputs_embeds": inputs_embeds,
+            "position_ids": starts[:, None] + np.arange(tokens),
+            "write_indices": starts,
+            "last_token": last_token,
+        }
+        if "attention_mask" in self._inputs:
+            feeds["attention_mask"] = self.cache.attention_mask(starts, tokens)
+        feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        binding = self._session.io_binding()
+        for name, array in feeds.items():
+            _bind(binding, "input", name, array)
+        logits = self._logits[:batch]
+        _bind(binding, "output", "logits", logits)
+        updates = self._bind_cache(binding, batch, tokens)
+        self._session.run_with_iobinding(binding)
+        for index, update in enumerate(updates):
+            self.cache.append(index, update, starts)
+        return logits
+
+    def _bind_cache(self, binding: Any, batch: int, tokens: int) -> list[NDArray]:
+        """Binds the first `batch` rows of the cache; returns the outputs that must be written into it afterwards."""
+        cache, updates = self.cache, []
+        for past, present, array in zip(cache.past_names, cache.present_names, cache.arrays, strict=True):
+            _bind(binding, "input", past, array[:batch])
+            if cache.kind == "in_place":
+                _bind(binding, "output", present, array[:batch])
+                continue
+            update = np.empty((batch, self._text.kv_heads, tokens, self._text.head_dim), array.dtype)
+            _bind(binding, "output", present, update)
+            updates.append(update)
+        return updates
+
+    def reset(self) -> None:
+        self.cache.reset()
