@@ -1,0 +1,1 @@
+"""The workstation: turns a LLaVA-family checkpoint into a bundle (torch, transformers, onnx)."""

@@ -1,0 +1,201 @@
+"""A checkpoint on disk: its config.json and its tensors under canonical names, read one at a time.
+
+Canonical names: `text.*` (below the decoder's `model.`), `lm_head.weight`, `vision.*` (below `vision_model.`),
+`projector.*`, `image_newline`. `LAYOUTS` says how the Hub spells them, as transformers 4 and as 5 write them.
+Tensors come from safetensors shards by plain reads, so that nothing stays mapped, or from `.bin` shards through
+`torch.load(weights_only=True, mmap=True)` and never any other way. The original LLaVA layouts are not read here yet.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hired_edge.errors import CheckpointError
+from hired_edge.tensorfile import TensorFile, bfloat16_to_float32
+
+LAYOUTS: tuple[tuple[str, str], ...] = (
+    (r"^(?:model\.)?vision_tower\.(?:vision_model\.)?", "vision."),
+    (r"^(?:model\.)?multi_modal_projector\.", "projector."),
+    (r"^(?:model\.)?image_newline$", "image_newline"),
+    (r"^(?:language_model\.)?lm_head\.", "lm_head."),
+    (r"^(?:language_model\.model|model\.language_model)\.", "text."),
+)
+FLOATS = ("F64", "F32", "F16", "BF16")
+ROWS_PER_READ = 1024
+
+
+def canonical(name: str) -> str | None:
+    """The canonical name of a stored tensor; None if no layout knows it."""
+    for pattern, replacement in LAYOUTS:
+        renamed, count = re.subn(pattern, replacement, name)
+        if count:
+            return renamed
+    return None
+
+
+class Tensor:
+    """One stored tensor: its shape is known, its data is read on demand as float32."""
+
+    def __init__(self, shape: tuple[int, ...], itemsize: int, read: Any) -> None:
+        self.shape = shape
+        self.itemsize = itemsize
+        self._read = read
+
+    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Rows [start, stop) of the first axis, float32."""
+        return self._read(start, stop)
+
+    def array(self) -> NDArray[np.float32]:
+        return self._read(0, self.shape[0])
+
+    def chunks(self) -> Iterator[NDArray[np.float32]]:
+        """The tensor in order, a bounded number of rows at a time."""
+        for start in range(0, self.shape[0], ROWS_PER_READ):
+            yield self.rows(start, min(start + ROWS_PER_READ, self.shape[0]))
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder with config.json and weights."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise CheckpointError(
+                f"{self.root} is not a folder",
+                expected="a checkpoint folder with config.json and its weights",
+                fix="pass the folder that a LLaVA checkpoint was downloaded to",
+            )
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """config.json as it stands."""
+        return self.json("config.json")
+
+    def json(self, name: str) -> dict[str, Any]:
+        path = self.root / name
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise CheckpointError(
+                f"{self.root} holds no {name}",
+                expected=f"a checkpoint folder with {name}",
+                fix="download the checkpoint's other files as well",
+            ) from None
+        except (OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{path} cannot be read ({error})", expected="a JSON file", fix="download the file again"
+            ) from None
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path} holds no JSON object", expected="one", fix="download the file again")
+        return content
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor under its canonical name; names that no layout knows are left out."""
+        found: dict[str, Tensor] = {}
+        for shard in self._shards():
+            stored = _safetensors(shard) if shard.suffix == ".safetensors" else _pickled(shard)
+            for name, tensor in stored:
+                known = canonical(name)
+                if known is not None:
+                    found[known] = tensor
+        return found
+
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """A tensor that must be there, with the shape that the config implies."""
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise CheckpointError(
+                f"the checkpoint has no tensor {name} (canonical name)",
+                expected=f"one of shape {shape}",
+                fix="download all of its shards, or check that config.json belongs to these weights",
+            )
+        if tensor.shape != shape:
+            raise CheckpointError(
+                f"tensor {name} has shape {tensor.shape}",
+                expected=f"{shape}, from config.json",
+                fix="use a config.json and weights that belong together",
+            )
+        return tensor
+
+    def _shards(self) -> list[Path]:
+        """Weight files: an index names them, else the single file; safetensors before .bin."""
+        for stem, suffix in (("model", "safetensors"), ("pytorch_model", "bin")):
+            if (self.root / f"{stem}.{suffix}.index.json").is_file():
+                return self._indexed(f"{stem}.{suffix}.index.json")
+            if (self.root / f"{stem}.{suffix}").is_file():
+                return [self.root / f"{stem}.{suffix}"]
+        raise CheckpointError(
+            f"{self.root} holds no weights",
+            expected="model.safetensors, pytorch_model.bin, or shards with an index",
+            fix="download the checkpoint's weights",
+        )
+
+    def _indexed(self, name: str) -> list[Path]:
+        weight_map = self.json(name).get("weight_map")
+        if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
+            raise CheckpointError(
+                f"{name} has no weight_map", expected="tensor names and their files", fix="download the index again"
+            )
+        shards = []
+        for shard in sorted(set(weight_map.values())):
+            path = self.root / shard
+            # The index is data from elsewhere: it may name files here and nowhere else.
+            if Path(shard).name != shard or not path.is_file():
+                raise CheckpointError(
+                    f"{name} names {shard!r}, which is no file of {self.root}",
+                    expected="every shard beside its index",
+                    fix="download the missing shards",
+                )
+            shards.append(path)
+        return shards
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
+    file = TensorFile(path)
+    for name in file.names:
+        info = file.info(name)
+        if info.dtype not in FLOATS:
+            continue  # position_ids and other buffers
+
+        def read(start: int, stop: int, name: str = name, dtype: str = info.dtype) -> NDArray[np.float32]:
+            raw = file.read(name, start, stop)
+            return bfloat16_to_float32(raw) if dtype == "BF16" else raw.astype(np.float32, copy=False)
+
+        yield name, Tensor(info.shape, info.nbytes // max(1, int(np.prod(info.shape))), read)
+
+
+def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path.name} cannot be read as plain tensors ({str(error).splitlines()[0][:120]})",
+            expected="a state dict that torch.load(weights_only=True) accepts",
+            fix="download it again, or convert it to safetensors where it is trusted",
+        ) from None
+    if not isinstance(state, dict):
+        raise CheckpointError(
+            f"{path.name} holds a {type(state).__name__}", expected="a state dict", fix="use a checkpoint's weights"
+        )
+    for name, value in state.items():
+        if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.is_floating_point()):
+            continue
+
+        def read(start: int, stop: int, value: torch.Tensor = value) -> NDArray[np.float32]:
+            return value[start:stop].float().numpy()
+
+        yield name, Tensor(tuple(value.shape), value.element_size(), read)

@@ -1,0 +1,36 @@
+"""hired-edge export: turn a LLaVA-family checkpoint into a bundle."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+help = "turn a LLaVA-family checkpoint into a bundle"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder in Hub layout")
+    parser.add_argument("out", metavar="OUT", help="the bundle's folder, which must not exist yet")
+    parser.add_argument("--target", default="cpu", choices=["cpu"], help="what it will run on (default: cpu)")
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "int8", "int4"], help="(default: fp32)")
+    parser.add_argument("--block-size", type=int, default=32, metavar="N", help="of int4: 32, 64 or 128 (default: 32)")
+    parser.add_argument(
+        "--visual-tokens", default="20%", metavar="B|P%[,...]", help="largest budgets to be asked for (default: 20%%)"
+    )
+    parser.add_argument("--max-text-tokens", type=int, default=512, metavar="N", help="of a prompt (default: 512)")
+    parser.add_argument("--max-new-tokens", type=int, default=256, metavar="N", help="of an answer (default: 256)")
+    parser.add_argument("--max-batch", type=int, default=1, metavar="N", help="rows at once (default: 1)")
+    parser.add_argument("--max-images", type=int, default=1, metavar="N", help="pictures of a request (default: 1)")
+    parser.add_argument("--allocation-layer", type=int, default=0, metavar="L", help="of the tower (default: 0)")
+    parser.add_argument(
+        "--selection-layer", type=int, metavar="L", help="of the tower (default: the one that the projector reads)"
+    )
+    parser.add_argument("--heads", default="sum", metavar="sum|N", help="summed, or one head (default: sum)")
+
+
+def run(args: argparse.Namespace) -> None:
+    from hired_export.arguments import options_from  # these load torch: not for --help
+    from hired_export.exporter import export
+
+    export(Path(args.checkpoint), Path(args.out), options_from(args))
+    print(f"{args.out}: exported and checked")

@@ -1,0 +1,214 @@
+"""What a checkpoint's config says, as data: the family, the decoder's and the tower's shapes, the geometry.
+
+`transformers` reads the config (of version 4 and 5, with its defaults); what is not supported is refused here, before
+anything is written. Adding a text model that differs by data alone is one row of `TEXT_MODELS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from hired_edge.errors import CheckpointError, InputError
+from hired_edge.preprocessing import preprocess_rules
+from hired_edge.tiling import TilingRules
+from hired_export.checkpoint import Checkpoint
+from hired_export.decoder import DecoderShape
+from hired_export.vision import VisionShape
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a model family treats a picture."""
+
+    tiling: str
+    newline: bool
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """Which projections have a bias: a constant, or the config field that says so."""
+
+    qkv_bias: bool | str
+    o_bias: bool | str
+    mlp_bias: bool | str
+
+
+FAMILIES = {"llava": Family("single", newline=False), "llava_next": Family("anyres", newline=True)}
+TEXT_MODELS = {
+    "llama": TextFacts("attention_bias", "attention_bias", "mlp_bias"),
+    "mistral": TextFacts(False, False, False),
+    "qwen2": TextFacts(True, False, False),
+}
+ROPE_TYPES = ("default", "linear", "llama3", "dynamic")
+
+
+@dataclass(frozen=True)
+class AttentionChoice:
+    """Which CLS attention is exported; None = the default (selection: the layer that the projector reads)."""
+
+    allocation_layer: int = 0
+    selection_layer: int | None = None
+    heads: str = "sum"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything that an export needs to know about a checkpoint's architecture."""
+
+    family: str
+    facts: Family
+    config: Any
+    decoder: DecoderShape
+    vision: VisionShape
+    tiling: TilingRules
+    text_type: str
+    tied: bool
+    vision_layers: int
+
+
+def read_spec(checkpoint: Checkpoint, attention: AttentionChoice) -> ModelSpec:
+    """Reads config.json.
+
+    Raises:
+        CheckpointError: a family, text model, tower or option that is not supported.
+        InputError: a layer or head that the tower does not have.
+    """
+    family = checkpoint.config.get("model_type")
+    _require(family in FAMILIES, f"model_type {family!r}", " or ".join(FAMILIES))
+    try:
+        config: Any = AutoConfig.from_pretrained(checkpoint.root, local_files_only=True)
+    except Exception as error:  # transformers raises whatever a malformed config leads to
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(
+            f"{checkpoint.root / 'config.json'} cannot be read by transformers ({reason})",
+            expected="a config.json of the LLaVA family",
+            fix="download the checkpoint again",
+        ) from None
+    text, tower = config.text_config, config.vision_config
+    _require(text.model_type in TEXT_MODELS, f"text model {text.model_type!r}", " or ".join(TEXT_MODELS))
+    _require(tower.model_type == "clip_vision_model", f"vision tower {tower.model_type!r}", "clip_vision_model")
+    facts = FAMILIES[family]
+    pinpoints = tuple((int(h), int(w)) for h, w in config.image_grid_pinpoints) if facts.tiling == "anyres" else ()
+    return ModelSpec(
+        family=family,
+        facts=facts,
+        config=config,
+        decoder=_decoder_shape(text),
+        vision=_vision_shape(config, attention),
+        tiling=TilingRules(facts.tiling, tower.image_size, tower.patch_size, pinpoints),
+        text_type=text.model_type,
+        tied=bool(config.tie_word_embeddings or text.tie_word_embeddings),
+        vision_layers=tower.num_hidden_layers,
+    )
+
+
+def read_preprocessing(checkpoint: Checkpoint, kind: str) -> Any:
+    """PreprocessRules from preprocessor_config.json (or processor_config.json, as transformers 5 writes)."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if (checkpoint.root / name).is_file():
+            return preprocess_rules(checkpoint.json(name), kind)
+    raise CheckpointError(
+        f"{checkpoint.root} holds no preprocessor_config.json",
+        expected="preprocessor_config.json or processor_config.json",
+        fix="download the checkpoint's other files as well",
+    )
+
+
+def rotary_tables(text_config: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """cos and sin, (positions, Dh / 2) float32, by transformers' own formulae for every scaling."""
+    positions = text_config.max_position_embeddings
+    rotary = LlamaRotaryEmbedding(text_config)  # the three text models share it
+    cos, sin = rotary(torch.zeros(1), torch.arange(positions)[None])
+    half = cos.shape[-1] // 2  # the other half repeats the first
+    return cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
+
+
+def _decoder_shape(text: Any) -> DecoderShape:
+    facts = TEXT_MODELS[text.model_type]
+
+    def has(rule: bool | str) -> bool:
+        return bool(getattr(text, rule)) if isinstance(rule, str) else rule
+
+    rope = text.rope_parameters
+    rope_type = rope.get("rope_type", "default")
+    _require(rope_type in ROPE_TYPES, f"rotary scaling {rope_type!r}", ", ".join(ROPE_TYPES))
+    partial = rope.get("partial_rotary_factor", 1.0)
+    _require(partial == 1.0, f"partial_rotary_factor {partial}", "1.0")
+    _require(text.hidden_act == "silu", f"hidden_act {text.hidden_act!r}", "silu")
+    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    return DecoderShape(
+        layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        intermediate_size=text.intermediate_size,
+        heads=text.num_attention_heads,
+        kv_heads=text.num_key_value_heads,
+        head_dim=head_dim,
+        vocab_size=text.vocab_size,
+        rms_epsilon=text.rms_norm_eps,
+        positions=text.max_position_embeddings,
+        qkv_bias=has(facts.qkv_bias),
+        o_bias=has(facts.o_bias),
+        mlp_bias=has(facts.mlp_bias),
+        sliding_window=_sliding_window(text),
+    )
+
+
+def _sliding_window(text: Any) -> int | None:
+    """The window that every layer shares; None where no layer has one."""
+    window = getattr(text, "sliding_window", None)
+    kinds: Sequence[str] = getattr(text, "layer_types", None) or []
+    windowed = [kind == "sliding_attention" for kind in kinds] or [window is not None]
+    if window is None or not any(windowed):
+        return None
+    _require(all(windowed), f"a sliding window of {window} in some layers only", "the same attention in every layer")
+    return window
+
+
+def _vision_shape(config: Any, attention: AttentionChoice) -> VisionShape:
+    tower, layer = config.vision_config, config.vision_feature_layer
+    strategy = config.vision_feature_select_strategy
+    _require(strategy == "default", f"vision_feature_select_strategy {strategy!r}", "'default' (CLS dropped)")
+    _require(isinstance(layer, int), f"vision_feature_layer {layer}", "one layer")
+    layers = tower.num_hidden_layers
+    # hidden_states[0] is the embeddings: entry i is the output of encoder layer i - 1.
+    feature_layer = (layer if layer >= 0 else layers + 1 + layer) - 1
+    _require(0 <= feature_layer < layers, f"vision_feature_layer {layer}", f"a layer of the tower's {layers}")
+    selection = attention.selection_layer
+    heads = tower.num_attention_heads
+    chosen = {"--allocation-layer": attention.allocation_layer}
+    chosen["--selection-layer"] = feature_layer if selection is None else selection
+    for flag, value in chosen.items():
+        if not 0 <= value < layers:
+            raise InputError(f"{flag} {value}", expected=f"0 to {layers - 1}", fix="name one of the tower's layers")
+    head = None if attention.heads == "sum" else int(attention.heads)
+    if head is not None and not 0 <= head < heads:
+        raise InputError(f"--heads {head}", expected=f"sum, or 0 to {heads - 1}", fix="name one of the tower's heads")
+    return VisionShape(
+        image_size=tower.image_size,
+        patch_size=tower.patch_size,
+        hidden_size=tower.hidden_size,
+        intermediate_size=tower.intermediate_size,
+        heads=heads,
+        activation=tower.hidden_act,
+        layer_norm_epsilon=tower.layer_norm_eps,
+        feature_layer=feature_layer,
+        allocation_layer=chosen["--allocation-layer"],
+        selection_layer=chosen["--selection-layer"],
+        head=head,
+        text_width=config.text_config.hidden_size,
+        projector_activation=config.projector_hidden_act,
+        projector_bias=config.multimodal_projector_bias,
+    )
+
+
+def _require(condition: bool, got: str, expected: str) -> None:
+    if not condition:
+        raise CheckpointError(
+            f"config.json says {got}", expected=expected, fix="use a checkpoint of a supported architecture"
+        )

@@ -1,0 +1,81 @@
+"""MatMul with a constant weight (in, out) -> com.microsoft MatMulNBits over a quantised one.
+
+The weight `W` becomes two initialisers, `W.quantised` uint8 (out, blocks, bytes) and `W.scales` float32 (out * blocks):
+their contents are streamed by `weights.py`. Only names and shapes are known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import onnx_ir as ir
+
+from hired_export.graphs import replace_uses
+from hired_export.lowering.cpu import MICROSOFT
+from hired_export.quantisation import Scheme
+
+INT8_ACCUMULATION = 4
+"""MatMulNBits' accuracy_level: activations are quantised to int8 in blocks, products summed in int32."""
+
+
+def quantised_name(weight: str) -> str:
+    return f"{weight}.quantised"
+
+
+def scales_name(weight: str) -> str:
+    return f"{weight}.scales"
+
+
+def lower(model: ir.Model, scheme_of: Callable[[str], Scheme | None]) -> list[str]:
+    """Rewrites every MatMul whose weight has a scheme, in place; returns the weights' names, in graph order."""
+    graph, done = model.graph, []
+    for node in [n for n in graph if n.op_type == "MatMul"]:
+        x, weight = node.inputs
+        assert x is not None
+        assert weight is not None
+        scheme = scheme_of(weight.name or "") if weight.is_initializer() else None
+        if scheme is None:
+            continue
+        assert weight.name is not None
+        assert weight.shape is not None
+        inputs, outputs = weight.shape.numpy()
+        blocks = scheme.blocks(inputs)
+        quantised = _placeholder(
+            graph, quantised_name(weight.name), ir.DataType.UINT8, (outputs, blocks, scheme.bytes_per_block())
+        )
+        # One dimension: the form that every version of the operator takes.
+        scales = _placeholder(graph, scales_name(weight.name), ir.DataType.FLOAT, (outputs * blocks,))
+        attributes = {
+            "K": inputs,
+            "N": outputs,
+            "bits": scheme.bits,
+            "block_size": scheme.storage_block,
+            "accuracy_level": INT8_ACCUMULATION,
+        }
+        new = ir.node("MatMulNBits", [x, quantised, scales], attributes, domain=MICROSOFT)
+        _take_place(graph, node, new)
+        assert not weight.uses(), f"{weight.name} is read by more than one MatMul"
+        del graph.initializers[weight.name]
+        done.append(weight.name)
+    graph.opset_imports[MICROSOFT] = 1
+    return done
+
+
+def _placeholder(graph: ir.Graph, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
+    value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
+    value.const_value = ir.ExternalTensor("", 0, 0, dtype, shape=ir.Shape(shape), name=name)
+    graph.register_initializer(value)
+    return value
+
+
+def _take_place(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+    was, now = old.outputs[0], new.outputs[0]
+    now.shape, now.type = was.shape, was.type
+    graph.insert_before(old, new)
+    replace_uses(was, now)
+    for i, value in enumerate(graph.outputs):
+        if value is was:
+            graph.outputs[i] = now
+    name, was.name = was.name, None
+    now.name = name
+    graph.remove(old, safe=True)

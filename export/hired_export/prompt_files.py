@@ -1,0 +1,103 @@
+"""The files of a checkpoint that turn messages into tokens, copied into a bundle; and two facts for its manifest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hired_edge.errors import CheckpointError
+from hired_edge.manifest import PromptFiles
+from hired_export.checkpoint import Checkpoint
+
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+CHAT_TEMPLATE, GENERATION_CONFIG = "chat_template.jinja", "generation_config.json"
+PREPROCESSOR_CONFIG = "preprocessor_config.json"
+SPECIAL_TOKENS = "special_tokens_map.json"
+IMAGE_TOKEN = "<image>"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What was read: file contents by their name in the bundle, and two facts for the manifest."""
+
+    files: dict[str, bytes]
+    image_token: str
+    stop_token_ids: tuple[int, ...]
+
+
+def read(checkpoint: Checkpoint, config: Any) -> Prompt:
+    """Reads and checks the files; nothing is written.
+
+    Raises:
+        CheckpointError: no fast tokenizer, or no chat template.
+    """
+    checkpoint.json(TOKENIZER)  # it must be there and be JSON
+    files = {
+        TOKENIZER: (checkpoint.root / TOKENIZER).read_bytes(),
+        TOKENIZER_CONFIG: _tokenizer_config(checkpoint),
+        CHAT_TEMPLATE: _chat_template(checkpoint).encode(),
+    }
+    for name in (GENERATION_CONFIG, PREPROCESSOR_CONFIG):
+        if (checkpoint.root / name).is_file():
+            files[name] = (checkpoint.root / name).read_bytes()
+    return Prompt(files, _image_token(checkpoint, config), _stop_tokens(checkpoint, config))
+
+
+def write(prompt: Prompt, root: Path) -> PromptFiles:
+    for name, content in prompt.files.items():
+        (root / name).write_bytes(content)
+    generation = GENERATION_CONFIG if GENERATION_CONFIG in prompt.files else None
+    return PromptFiles(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, generation)
+
+
+def _tokenizer_config(checkpoint: Checkpoint) -> bytes:
+    """tokenizer_config.json, with the special tokens that older checkpoints name in special_tokens_map.json."""
+    config = checkpoint.json(TOKENIZER_CONFIG)
+    if (checkpoint.root / SPECIAL_TOKENS).is_file():
+        config = {**checkpoint.json(SPECIAL_TOKENS), **config}
+    return json.dumps(config, indent=2, ensure_ascii=False).encode()
+
+
+def _chat_template(checkpoint: Checkpoint) -> str:
+    """From where transformers puts it, newest first: a file of its own, a JSON file, the tokenizer's config."""
+    if (checkpoint.root / CHAT_TEMPLATE).is_file():
+        return (checkpoint.root / CHAT_TEMPLATE).read_text(encoding="utf-8")
+    for name in ("chat_template.json", "processor_config.json", TOKENIZER_CONFIG):
+        if (checkpoint.root / name).is_file():
+            template = checkpoint.json(name).get("chat_template")
+            if isinstance(template, str):
+                return template
+    raise CheckpointError(
+        f"{checkpoint.root} holds no chat template",
+        expected="chat_template.jinja, or chat_template in chat_template.json or tokenizer_config.json",
+        fix="add the model's chat template as chat_template.jinja",
+    )
+
+
+def _image_token(checkpoint: Checkpoint, config: Any) -> str:
+    """The token that stands for a picture in the chat template, by its id in config.json."""
+    added = checkpoint.json(TOKENIZER).get("added_tokens") or []
+    by_id = {token.get("id"): token.get("content") for token in added if isinstance(token, dict)}
+    return by_id.get(config.image_token_id) or IMAGE_TOKEN
+
+
+def _stop_tokens(checkpoint: Checkpoint, config: Any) -> tuple[int, ...]:
+    """End-of-sequence ids, from generation_config.json or else config.json."""
+    stop = None
+    if (checkpoint.root / GENERATION_CONFIG).is_file():
+        stop = checkpoint.json(GENERATION_CONFIG).get("eos_token_id")
+    if stop is None:
+        stop = getattr(config, "eos_token_id", None)
+    if stop is None:
+        stop = config.text_config.eos_token_id
+    ids = stop if isinstance(stop, list) else [] if stop is None else [stop]
+    vocabulary = config.text_config.vocab_size
+    if not all(isinstance(i, int) and 0 <= i < vocabulary for i in ids):
+        raise CheckpointError(
+            f"eos_token_id is {json.dumps(stop)}",
+            expected=f"token ids from 0 to {vocabulary - 1}",
+            fix="mend generation_config.json",
+        )
+    return tuple(ids)

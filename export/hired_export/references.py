@@ -1,0 +1,111 @@
+"""transformers' own modules, filled piece by piece with a checkpoint's weights: what the parity check compares with.
+
+A matrix that the bundle stores quantised is quantised and dequantised first, so that what remains to be compared is the
+graph. Only the piece at hand is in memory.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM
+from transformers.models.clip.modeling_clip import CLIPVisionModel
+from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
+
+from hired_export.checkpoint import Checkpoint
+from hired_export.families import ModelSpec
+from hired_export.quantisation import Scheme, dequantise, quantise
+
+
+class References:
+    """Builds reference modules from a checkpoint; float32, evaluation mode.
+
+    Args:
+        decoder_scheme, head_scheme: how the bundle stores the decoder's matrices and the LM head; None = as they are.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, spec: ModelSpec, decoder_scheme: Scheme | None, head_scheme: Scheme | None
+    ) -> None:
+        self._checkpoint, self._spec = checkpoint, spec
+        self._decoder_scheme, self._head_scheme = decoder_scheme, head_scheme
+
+    def vision(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """(T, 3, h, w) -> projected features (T, N, D), allocation and selection attention (T, N)."""
+        shape = self._spec.vision
+        config = copy.deepcopy(self._spec.config.vision_config)
+        config.num_hidden_layers = shape.layers
+        config._attn_implementation = "eager"  # the only one that returns attention maps
+        with torch.device("meta"):
+            tower, projector = CLIPVisionModel(config), LlavaNextMultiModalProjector(self._spec.config)
+        self._fill(tower, "vision.")
+        self._fill(projector, "projector.")
+        outputs = tower(pixels, output_hidden_states=True, output_attentions=True)
+        features = projector(outputs.hidden_states[shape.feature_layer + 1][:, 1:])
+
+        def row(layer: int) -> torch.Tensor:
+            heads = outputs.attentions[layer][:, :, 0, 1:]  # (T, H, N)
+            return heads.sum(1) if shape.head is None else heads[:, shape.head]
+
+        return features, row(shape.allocation_layer), row(shape.selection_layer)
+
+    def layer(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
+        """One decoder layer on (1, S, D), causal, from position 0."""
+        model = self._decoder(layers=[index])
+        seen: list[torch.Tensor] = []
+        model.model.layers[0].register_forward_hook(lambda _m, _i, output: seen.append(output))
+        model.model(inputs_embeds=hidden, use_cache=False)
+        return seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+
+    def head(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Final norm and LM head on (1, D)."""
+        model = self._decoder(layers=[], head=True)
+        return model.lm_head(model.model.norm(hidden))
+
+    def whole(self, embeds: torch.Tensor) -> torch.Tensor:
+        """The whole text model on (1, S, D): logits (1, S, V)."""
+        model = self._decoder(layers=list(range(self._spec.decoder.layers)), head=True)
+        return model(inputs_embeds=embeds, use_cache=False).logits
+
+    def _decoder(self, layers: list[int], *, head: bool = False) -> Any:
+        config = copy.deepcopy(self._spec.config.text_config)
+        config.num_hidden_layers = len(layers)
+        if getattr(config, "layer_types", None):
+            config.layer_types = [config.layer_types[i] for i in layers]
+        config.tie_word_embeddings = False
+        config._attn_implementation = "sdpa"
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        model.model.embed_tokens = nn.Identity()  # embeddings are given
+        if not head:
+            model.lm_head = nn.Identity()
+        for i, layer in enumerate(layers):
+            self._fill(model.model.layers[i], f"text.layers.{layer}.", self._decoder_scheme)
+        self._fill(model.model.norm, "text.norm.")
+        if head:
+            tied = self._spec.tied
+            self._fill(model.lm_head, "text.embed_tokens." if tied else "lm_head.", self._head_scheme)
+        model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers were made on the meta device
+        return model.eval()
+
+    def _fill(self, module: nn.Module, prefix: str, scheme: Scheme | None = None) -> None:
+        weights = {}
+        for name, parameter in module.named_parameters():
+            stored = prefix + name.removeprefix("vision_model.")
+            if stored in self._checkpoint.tensors:
+                array = self._checkpoint.tensor(stored, tuple(parameter.shape)).array()
+                if scheme is not None and array.ndim == 2:
+                    array = dequantise(*quantise(array, scheme), scheme, array.shape[1])
+                weights[name] = torch.from_numpy(array.copy())
+        module.load_state_dict(weights, strict=False, assign=True)
+        for name, buffer in list(module.named_buffers()):
+            if buffer.is_meta:  # position ids, the only buffers of these modules
+                parent, _, leaf = name.rpartition(".")
+                module.get_submodule(parent)._buffers[leaf] = torch.arange(buffer.shape[-1]).expand(buffer.shape)
+        left = [name for name, parameter in module.named_parameters() if parameter.is_meta]
+        unread = ("post_layernorm",)  # of the tower: nothing that is exported reads it
+        assert all(any(part in name for part in unread) for name in left), f"unfilled: {left}"
+        module.eval()

@@ -1,0 +1,98 @@
+"""Weights from a checkpoint into a graph's external data, one tensor at a time and never the model.
+
+Each initialiser of a graph is filled by one `Fill`: the same rows, transposed, quantised, or made here (rotary tables).
+A transposed matrix is the largest thing held: the source tensor in its stored type, and a slice of the result.
+Offsets are aligned to 64 bytes, from 1 MiB on to 4096, so that a runtime may map them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from hired_export.checkpoint import ROWS_PER_READ, Tensor
+from hired_export.lowering.matmul import quantised_name, scales_name
+from hired_export.quantisation import Scheme, dequantise, quantise
+
+OnBytes = Callable[[int], None]
+
+
+class ExternalData:
+    """A file of tensors beside a graph, written in order. Use as a context manager."""
+
+    def __init__(self, graph_file: Path, on_bytes: OnBytes) -> None:
+        self.path = graph_file.with_name(graph_file.name + ".data")
+        self._file = self.path.open("wb")
+        self._on_bytes = on_bytes
+
+    def __enter__(self) -> ExternalData:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+    def write(self, value: ir.Value, chunks: Iterator[NDArray]) -> None:
+        """Writes a tensor's bytes and makes `value` refer to them; chunks must add up to the value's shape."""
+        assert value.shape is not None
+        assert value.dtype is not None
+        size = int(math.prod(value.shape.numpy()) * value.dtype.itemsize)  # an itemsize may be half a byte
+        alignment = 4096 if size >= 2**20 else 64
+        offset = -(-self._file.tell() // alignment) * alignment
+        self._file.write(bytes(offset - self._file.tell()))
+        for chunk in chunks:
+            self._file.write(np.ascontiguousarray(chunk).data)
+            self._on_bytes(chunk.nbytes)
+        written = self._file.tell() - offset
+        assert written == size, f"{value.name}: {written} bytes written, {size} expected"
+        name = os.path.basename(self.path)
+        value.const_value = ir.ExternalTensor(name, offset, size, value.dtype, shape=value.shape, name=str(value.name))
+
+
+@dataclass(frozen=True)
+class QuantisationError:
+    """Relative root-mean-square error of a quantised tensor: rms(w' - w) / rms(w)."""
+
+    name: str
+    value: float
+
+
+def copied(tensor: Tensor) -> Iterator[NDArray[np.float32]]:
+    return tensor.chunks()
+
+
+def transposed(tensor: Tensor) -> Iterator[NDArray[np.float32]]:
+    """(out, in) -> (in, out), a slice of inputs at a time."""
+    source = tensor.array()
+    for start in range(0, source.shape[1], ROWS_PER_READ):
+        yield source[:, start : start + ROWS_PER_READ].T
+
+
+def made(array: NDArray) -> Iterator[NDArray]:
+    yield array
+
+
+def write_quantised(
+    data: ExternalData, graph: ir.Graph, name: str, tensor: Tensor, scheme: Scheme
+) -> QuantisationError:
+    """Quantises a matrix a chunk of rows at a time; the scales follow the integers in the file."""
+    scales: list[NDArray[np.float32]] = []
+    squares = np.zeros(2)  # of the error, of the weights
+
+    def chunks() -> Iterator[NDArray[np.uint8]]:
+        for rows in tensor.chunks():
+            packed, scale = quantise(rows, scheme)
+            error = dequantise(packed, scale, scheme, rows.shape[1]) - rows
+            squares[:] += np.square(error, dtype=np.float64).sum(), np.square(rows, dtype=np.float64).sum()
+            scales.append(scale)
+            yield packed
+
+    data.write(graph.initializers[quantised_name(name)], chunks())
+    data.write(graph.initializers[scales_name(name)], iter([np.concatenate(scales).reshape(-1)]))
+    return QuantisationError(name, float(np.sqrt(squares[0] / squares[1])) if squares[1] else 0.0)
