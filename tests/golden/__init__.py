@@ -1,0 +1,1 @@
+"""The committed bundles (`bundle`: float32, `bundle-int4`) and the script that makes them."""
