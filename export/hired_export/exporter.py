@@ -275,4 +275,8 @@ def _write_embedding(
 @contextlib.contextmanager
 def _byte_bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
     with tqdm(total=total, unit="B", unit_scale=True, desc="weights", disable=not show, delay=2) as bar:
-        yield bar.update
+
+        def on_bytes(count: int) -> None:
+            bar.update(count)
+
+        yield on_bytes

@@ -79,7 +79,7 @@ def read_spec(checkpoint: Checkpoint, attention: AttentionChoice) -> ModelSpec:
         CheckpointError: a family, text model, tower or option that is not supported.
         InputError: a layer or head that the tower does not have.
     """
-    family = checkpoint.config.get("model_type")
+    family = str(checkpoint.config.get("model_type"))
     _require(family in FAMILIES, f"model_type {family!r}", " or ".join(FAMILIES))
     try:
         config: Any = AutoConfig.from_pretrained(checkpoint.root, local_files_only=True)

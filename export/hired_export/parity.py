@@ -76,7 +76,7 @@ class CheckOutcome:
         if any(not c.max_abs_error <= c.tolerance for c in self.comparisons):
             raise ExportError(
                 f"parity check failed: {worst.piece} differs by {worst.max_abs_error:.2g}",
-                expected=f"at most {worst.tolerance:.2g} from transformers, whose largest is {worst.max_abs_reference:.2g}",
+                expected=f"at most {worst.tolerance:.2g} from transformers (largest: {worst.max_abs_reference:.2g})",
                 fix="report this with the checkpoint's config.json; no bundle was written",
             )
 
@@ -171,7 +171,7 @@ def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tu
     expected = references.vision(torch.from_numpy(pixels))
     runner = session(job.bundle / "vision" / "model.onnx")
     outputs = runner.run(list(FEATURES), {"pixel_values": pixels})
-    got = dict(zip(FEATURES, map(np.asarray, outputs), strict=True))
+    got: dict[str, NDArray] = dict(zip(FEATURES, map(np.asarray, outputs), strict=True))
     found = [
         _compare(f"vision.{name}", got[name], reference.numpy(), FLOAT_TOLERANCE)
         for name, reference in zip(FEATURES, expected, strict=True)

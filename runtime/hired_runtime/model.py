@@ -8,8 +8,9 @@ from typing import Any
 
 from hired_edge.budget import Budget, parse_budget
 from hired_edge.bundle import Bundle
+from hired_edge.engines import check_onnxruntime
 from hired_edge.limits import Limits, resolve_opening
-from hired_runtime import ort
+from hired_edge.plan import kv_cache_bytes
 from hired_runtime.pictures import PictureSource
 from hired_runtime.pipeline import Answer, Generation, Pipeline, Request
 from hired_runtime.prompt import question
@@ -36,7 +37,11 @@ def open(
     Raises:
         BundleError: corrupt, edited, or not loadable here.
         LimitError: more than was exported.
+        MissingExtraError: no engine is installed.
     """
+    check_onnxruntime()  # before gigabytes are hashed
+    from hired_runtime import ort  # the engine: not needed to inspect a bundle
+
     verified = Bundle.open(bundle, on_bytes=on_bytes)
     manifest = verified.manifest
     asked = parse_budget(visual_tokens) if isinstance(visual_tokens, (str, int)) else visual_tokens
@@ -57,6 +62,12 @@ class Model:
     def limits(self) -> Limits:
         """What it was opened with."""
         return self.pipeline.limits
+
+    @property
+    def cache_bytes(self) -> int:
+        """Size of the key-value cache: fixed by the budget that the bundle was opened with."""
+        manifest, limits = self.pipeline.manifest, self.limits
+        return kv_cache_bytes(manifest.text, limits.max_sequence_length, limits.batch)
 
     def ask(self, prompt: str, images: Sequence[PictureSource] = (), **options: Any) -> Answer:
         """Answers a question about pictures (paths, bytes or PIL images). `options` are those of `Request`."""

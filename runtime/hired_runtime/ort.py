@@ -15,7 +15,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from hired_edge.bundle import Bundle
-from hired_edge.engines import check_onnxruntime
 from hired_edge.errors import BundleError
 from hired_edge.limits import Limits
 from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
@@ -30,9 +29,7 @@ def load(bundle: Bundle, limits: Limits, threads: int | None = None) -> Backend:
 
     Raises:
         BundleError: this ONNX Runtime cannot load them.
-        MissingExtraError, HiredEdgeError: no ONNX Runtime, or two.
     """
-    check_onnxruntime()
     vision = OrtVision(bundle, limits, threads)
     language = OrtLanguage(bundle, limits, threads)
     return Backend(vision, language, f"onnxruntime {ort.__version__} {PROVIDER}")

@@ -83,8 +83,9 @@ def _unsplit(value: ir.Value) -> ir.Value:
 
 
 def _heads(value: ir.Value) -> int:
-    assert value.shape is not None
-    return int(value.shape[1])  # (B, H, S, Dh)
+    heads = value.shape[1] if value.shape is not None else None  # (B, H, S, Dh)
+    assert isinstance(heads, int)
+    return heads
 
 
 def _remerged(node: ir.Node) -> tuple[ir.Node, ir.Node]:
