@@ -7,6 +7,7 @@ selection and the times are real.
 from __future__ import annotations
 
 from pathlib import Path
+from statistics import median
 
 import hired_runtime
 from hired_runtime.drawing import draw_kept
@@ -19,6 +20,7 @@ PICTURE = ROOT / "demo/pictures/coffee.jpg"
 DRAWING = ROOT / "demo/output/kept.png"
 QUESTION = "What is on the table?"
 BUDGETS = ("100%", "40%", "20%")
+REPEATS = 9
 COLUMNS = (*STAGES, "ttft", "total")
 
 
@@ -26,7 +28,7 @@ def main() -> None:
     picture = load_picture(PICTURE)
     print(f"picture   {PICTURE.relative_to(ROOT)}, {picture.width} x {picture.height}")
     print(f"question  {QUESTION}\n")
-    print(f"{'budget':>6} {'kept':>9} {'cache':>9}" + "".join(f"{name:>11}" for name in COLUMNS) + "   (ms)")
+    print(f"{'budget':>6} {'kept':>9} {'cache':>9}" + "".join(f"{name:>11}" for name in COLUMNS) + "   (ms, median)")
     answers = {budget: ask(budget) for budget in BUDGETS}
     print("\nThis model's weights are random: its words are noise. Its budget, selection and times are real.")
     for budget, answer in answers.items():
@@ -39,13 +41,13 @@ def main() -> None:
 
 
 def ask(budget: str) -> Answer:
-    """Opens the bundle at one budget, asks once to warm up and once for the row that is printed."""
-    model = hired_runtime.open(BUNDLE, visual_tokens=budget)
-    model.ask(QUESTION, [PICTURE], max_new_tokens=2)
-    answer = model.ask(QUESTION, [PICTURE], max_new_tokens=16)
+    """Opens the bundle at one budget, asks once to warm up, then prints the medians of REPEATS times."""
+    model = hired_runtime.open(BUNDLE, visual_tokens=budget, images=1)
+    answers = [model.ask(QUESTION, [PICTURE], max_new_tokens=16) for _ in range(1 + REPEATS)][1:]
+    answer = answers[0]
     kept = f"{answer.selections[0].visual_tokens}/{answer.selections[0].tiling.stock_tokens}"
     cache = f"{model.cache_bytes / 1024:.0f} KiB"
-    times = "".join(f"{answer.timings_ms.get(name, 0.0):11.1f}" for name in COLUMNS)
+    times = "".join(f"{median(answer.timings_ms[name] for answer in answers):11.1f}" for name in COLUMNS)
     print(f"{budget:>6} {kept:>9} {cache:>9}{times}")
     return answer
 

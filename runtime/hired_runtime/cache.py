@@ -8,11 +8,20 @@ here.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.manifest import TextModel
 from hired_runtime.backend import Ints
+
+
+class CacheNames(NamedTuple):
+    """Graph inputs and outputs, in the order of the arrays."""
+
+    past: list[str]
+    present: list[str]
 
 
 class KVCache:
@@ -26,8 +35,10 @@ class KVCache:
         # calloc: pages that no request reaches are never touched, and never in memory.
         self.arrays = [np.zeros(shape, text.cache_dtype) for _ in range(2 * text.layers)]
         parts = [(i, part) for i in range(text.layers) for part in ("key", "value")]
-        self.past_names = [f"past_key_values.{i}.{part}" for i, part in parts]
-        self.present_names = [f"present.{i}.{part}" for i, part in parts]
+        self.names = CacheNames(
+            past=[f"past_key_values.{i}.{part}" for i, part in parts],
+            present=[f"present.{i}.{part}" for i, part in parts],
+        )
 
     @property
     def nbytes(self) -> int:

@@ -22,6 +22,7 @@ def open(
     *,
     visual_tokens: Budget | str | int | None = None,
     batch: int = 1,
+    images: int | None = None,
     threads: int | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Model:
@@ -31,6 +32,7 @@ def open(
         bundle: a folder that `hired-edge export` wrote.
         visual_tokens: the budget that the cache is sized by ("20%", 576); None = the largest one exported.
         batch: rows of the cache.
+        images: pictures of a request, which a percentage is multiplied by; None = as many as exported.
         threads: of the engine; None = its own choice.
         on_bytes: progress of the verification, in bytes.
 
@@ -46,9 +48,9 @@ def open(
     manifest = verified.manifest
     asked = parse_budget(visual_tokens) if isinstance(visual_tokens, (str, int)) else visual_tokens
     rules = manifest.vision.tiling
-    limits = resolve_opening(manifest.limits, rules, visual=asked, batch=batch)
     exported = [parse_budget(text) for text in manifest.limits.budgets]
-    default = asked or max(exported, key=lambda budget: budget.max_tokens(rules, limits.images))
+    default = asked or max(exported, key=lambda budget: budget.max_tokens(rules, manifest.limits.images))
+    limits = resolve_opening(manifest.limits, rules, visual=default, batch=batch, images=images)
     return Model(Pipeline(verified, limits, ort.load(verified, limits, threads), default))
 
 

@@ -6,7 +6,6 @@ does not do yet: the CUDA provider.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +51,11 @@ def _session(path: Path, threads: int | None) -> ort.InferenceSession:
         ) from None
 
 
-def _bind(binding: Any, direction: str, name: str, array: NDArray, shape: tuple[int, ...] | None = None) -> None:
-    """Binds `array`'s memory, or the first rows of it that make up `shape`, as an input or an output."""
-    shape = array.shape if shape is None else shape
+def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
+    """Binds `array`'s memory as an input or an output. The caller keeps the array alive until the run."""
     assert array.flags.c_contiguous, name
-    assert math.prod(shape) <= array.size, name
     bind = binding.bind_input if direction == "input" else binding.bind_output
-    bind(name, "cpu", 0, array.dtype, shape, array.ctypes.data)
+    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
 
 
 class OrtVision:
@@ -97,6 +94,8 @@ class OrtLanguage:
         self._text = text
         self.cache = KVCache(text, limits.batch, limits.max_sequence_length)
         self._logits = np.zeros((limits.batch, text.vocab_size), np.float32)
+        self._binding = self._session.io_binding()
+        self._bound_rows = 0
 
     def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
         batch, tokens, _ = inputs_embeds.shape
@@ -110,28 +109,31 @@ class OrtLanguage:
         if "attention_mask" in self._inputs:
             feeds["attention_mask"] = self.cache.attention_mask(starts, tokens)
         feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
-        binding = self._session.io_binding()
         for name, array in feeds.items():
-            _bind(binding, "input", name, array)
-        logits = self._logits[:batch]
-        _bind(binding, "output", "logits", logits)
-        updates = self._bind_cache(binding, batch, tokens)
-        self._session.run_with_iobinding(binding)
+            _bind(self._binding, "input", name, array)
+        if batch != self._bound_rows:
+            self._bind_rows(batch)
+        updates = self._bind_updates(batch, tokens) if self.cache.kind == "append" else []
+        self._session.run_with_iobinding(self._binding)
         for index, update in enumerate(updates):
             self.cache.append(index, update, starts)
-        return logits
+        return self._logits[:batch]
 
-    def _bind_cache(self, binding: Any, batch: int, tokens: int) -> list[NDArray]:
-        """Binds the first `batch` rows of the cache; returns the outputs that must be written into it afterwards."""
-        cache, updates = self.cache, []
-        for past, present, array in zip(cache.past_names, cache.present_names, cache.arrays, strict=True):
-            _bind(binding, "input", past, array[:batch])
-            if cache.kind == "in_place":
-                _bind(binding, "output", present, array[:batch])
-                continue
-            update = np.empty((batch, self._text.kv_heads, tokens, self._text.head_dim), array.dtype)
-            _bind(binding, "output", present, update)
-            updates.append(update)
+    def _bind_rows(self, batch: int) -> None:
+        """Binds the first `batch` rows of the cache and of the logits; this holds for every step until they change."""
+        _bind(self._binding, "output", "logits", self._logits[:batch])
+        for past, present, array in zip(*self.cache.names, self.cache.arrays, strict=True):
+            _bind(self._binding, "input", past, array[:batch])
+            if self.cache.kind == "in_place":
+                _bind(self._binding, "output", present, array[:batch])
+        self._bound_rows = batch
+
+    def _bind_updates(self, batch: int, tokens: int) -> list[NDArray]:
+        """Outputs of an `append` graph: the new keys and values, to be written into the cache after the step."""
+        shape = (batch, self._text.kv_heads, tokens, self._text.head_dim)
+        updates = [np.empty(shape, array.dtype) for array in self.cache.arrays]
+        for present, update in zip(self.cache.names.present, updates, strict=True):
+            _bind(self._binding, "output", present, update)
         return updates
 
     def reset(self) -> None:

@@ -24,6 +24,7 @@ def run(args: argparse.Namespace) -> None:
     model = hired_runtime.open(
         args.bundle,
         visual_tokens=args.visual_tokens,
+        images=1,
         threads=options.positive("--threads", args.threads),
         on_bytes=options.verification_bar(args.bundle),
     )
