@@ -77,7 +77,7 @@ class Bundle:
             BundleError: as for `open`; also if the manifest was edited since.
         """
         if read_manifest(self.root) != self.manifest:
-            _refuse(f"{self.root}/{MANIFEST_NAME} was edited while the bundle was open", "the manifest that was opened")
+            _refuse(f"{self.root}/{MANIFEST_NAME} was replaced while the bundle was open", "the one that was opened")
         self.check_layout()
         self.check_hashes(on_bytes)
         self.check_external_data()
@@ -134,9 +134,12 @@ def read_manifest(root: Path) -> Manifest:
     if len(data) > MAX_MANIFEST_BYTES:
         _refuse(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes", "a manifest")
     try:
-        return parse_manifest(data.decode("utf-8"))
+        manifest = parse_manifest(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise BundleError(f"{path} is not text ({one_line(error)})", expected="JSON in UTF-8", fix=MEND) from None
+    if manifest.digest != manifest.computed_digest():
+        _refuse(f"{path} was edited (its digest is not that of its contents)", "the manifest that the export wrote")
+    return manifest
 
 
 def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = None) -> Manifest:
@@ -144,7 +147,7 @@ def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = No
 
     Args:
         root: a folder that holds the bundle's files.
-        manifest: its `files` are ignored.
+        manifest: its `files` and `digest` are ignored.
 
     Returns:
         The manifest as written.
@@ -158,6 +161,7 @@ def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = No
         if (root / name).is_symlink():
             _refuse(f"{root / name} is a link", "files")
     complete = replace(manifest, files={name: file_record(root / name, on_bytes) for name in names}).validate()
+    complete = replace(complete, digest=complete.computed_digest())
     for graph in (complete.vision_graph, complete.language_graph):
         _check_graph(root, graph)
     text = strict.dumps(complete)

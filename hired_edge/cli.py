@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import ast
+import errno
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
@@ -55,21 +58,45 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The only place that catches a HiredEdgeError. Any other exception is a bug and keeps its traceback.
     """
+    unraisable, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         try:
             return _run(sys.argv[1:] if argv is None else list(argv))
         finally:
-            sys.stdout.flush()  # here, so that a reader that has gone away (`| head`) is noticed before the exit
+            _flush()  # here, so that a reader that has gone away (`| head`) is noticed before the exit
     except HiredEdgeError as error:
         print("hired-edge: error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
         print("hired-edge: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
+    except OSError as error:
+        # Commands turn errors of their files into their own: what names no file is stdout.
+        if error.filename is not None or error.errno not in (errno.EPIPE, errno.ENOSPC):
+            raise
         # Python flushes stdout once more at exit; let it flush into nothing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        if error.errno == errno.EPIPE:
+            return EXIT_BROKEN_PIPE
+        print("hired-edge: error: the disk is full; expected room for stdout; free some space", file=sys.stderr)
+        return EXIT_ERROR
+    finally:
+        sys.unraisablehook = unraisable
+
+
+def _interrupt_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """A Ctrl-C that comes inside a destructor cannot leave it, and would be lost: it is sent again a moment later."""
+    if unraisable.exc_type is KeyboardInterrupt:
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _flush() -> None:
+    if sys.stdout is not None:  # it is None where the shell has closed it (`>&-`)
+        sys.stdout.flush()
 
 
 def _run(argv: list[str]) -> int:

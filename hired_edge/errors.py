@@ -5,6 +5,8 @@ Only `hired_edge.cli.main` catches them (exit status 2). An `assert` is for our 
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class HiredEdgeError(Exception):
     """Base of every error that a user's input can cause.
@@ -18,6 +20,13 @@ class HiredEdgeError(Exception):
     def __init__(self, got: str, *, expected: str, fix: str) -> None:
         self.got, self.expected, self.fix = got, expected, fix
         super().__init__(f"{got}; expected {expected}; {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # an exception is pickled by its one argument, which is the whole line
+        return _rebuild, (type(self), self.got, self.expected, self.fix)
+
+
+def _rebuild(cls: type[HiredEdgeError], got: str, expected: str, fix: str) -> HiredEdgeError:
+    return cls(got, expected=expected, fix=fix)
 
 
 class InputError(HiredEdgeError):

@@ -7,9 +7,10 @@ manifest's rules but touches no file: see `hired_edge.bundle`.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
 from hired_edge import strict
@@ -162,7 +163,7 @@ class ParityCheck:
 class GoldenCase:
     """Stored inputs and outputs of one piece (safetensors), for repeating the comparison on the device."""
 
-    piece: str
+    piece: Literal["vision", "language"]
     inputs: str
     outputs: str
     description: str
@@ -212,6 +213,12 @@ class Manifest:
     """Relative root-mean-square error of each quantised tensor."""
     files: dict[str, FileRecord]
     """Every file of the bundle but this one, by its path."""
+    digest: str
+    """sha256 of this manifest with an empty digest: shows an edit, not a forgery (that is a signature's business)."""
+
+    def computed_digest(self) -> str:
+        """What `digest` must be."""
+        return hashlib.sha256(strict.dumps(replace(self, digest="")).encode()).hexdigest()
 
     def referenced_files(self) -> Iterator[tuple[str, str]]:
         """Every (field, file) that names a file of the bundle."""

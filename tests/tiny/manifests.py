@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hired_edge import strict
 from hired_edge.budget import parse_budget
 from hired_edge.bundle import write_manifest
 from hired_edge.limits import derive_limits
@@ -86,6 +87,7 @@ def example_manifest() -> Manifest:
         golden=(GoldenCase("vision", "golden/vision.inputs.st", "golden/vision.outputs.st", "seeded noise"),),
         quantisation_errors={"lm_head.weight": 0.01, "model.layers.0.mlp.up_proj.weight": 0.07},
         files={},
+        digest="",
     )
     names = [name for _, name in manifest.referenced_files()]
     return replace(manifest, files={name: FileRecord(100 + i, f"{i:064x}") for i, name in enumerate(names)}).validate()
@@ -102,6 +104,12 @@ def write_bundle(root: Path, location: str = "model.onnx.data") -> Manifest:
     (root / "language/model.onnx").write_bytes(onnx_bytes(location))
     write_tensors(root / "embedding.safetensors", {"weight": np.zeros((4, 2), np.float16)})
     return write_manifest(root, manifest)
+
+
+def forge(root: Path, manifest: Manifest) -> None:
+    """Write an edited manifest with the digest that belongs to it: what an edit that hides itself looks like."""
+    manifest = replace(manifest, digest=manifest.computed_digest())
+    (root / "manifest.json").write_text(strict.dumps(manifest), encoding="utf-8")
 
 
 def onnx_bytes(*locations: str) -> bytes:
