@@ -94,9 +94,10 @@ class Checkpoint:
                 expected=f"a checkpoint folder with {name}",
                 fix="download the checkpoint's other files as well",
             ) from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # RecursionError: ten thousand brackets
+            reason = getattr(error, "strerror", None) or error
             raise CheckpointError(
-                f"{path} cannot be read ({error})", expected="a JSON file", fix="download the file again"
+                f"{path} cannot be read ({reason})", expected="a JSON file", fix="download the file again"
             ) from None
         if not isinstance(content, dict):
             raise CheckpointError(f"{path} holds no JSON object", expected="one", fix="download the file again")

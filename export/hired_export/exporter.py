@@ -5,14 +5,12 @@ An export that fails, for whatever reason, leaves neither OUT nor OUT.partial be
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-from tqdm import tqdm
 
 from hired_edge import __version__
 from hired_edge.budget import Budget, parse_budget
@@ -37,9 +35,10 @@ from hired_export.graphs import language_graph, vision_graph
 from hired_export.lowering import cpu, matmul
 from hired_export.parity import CheckOutcome, ParityJob, check_in_child
 from hired_export.partial import partial_folder
+from hired_export.progress import step
 from hired_export.quantisation import BLOCK_SIZES, Scheme
 from hired_export.sources import Schemes, Sources, is_matrix
-from hired_export.weights import ExternalData, QuantisationError, copied, made, transposed, write_quantised
+from hired_export.weights import ExternalData, OnBytes, QuantisationError, copied, made, transposed, write_quantised
 
 TARGETS: dict[str, str] = {"cpu": "float32"}
 """Target -> dtype of activations."""
@@ -111,15 +110,18 @@ def export(
     limits = _limits(spec, options)
     spec = _with_window(spec, limits)
     prompt = prompt_files.read(checkpoint, spec.config)
-    preprocess = read_preprocessing(checkpoint, spec.facts.tiling)
+    preprocess = read_preprocessing(checkpoint, spec.tiling)
     sources = Sources(checkpoint, spec)
     with partial_folder(out, sources.output_bytes(stored)) as partial:
-        with _byte_bar(sources.input_bytes(), options.progress) as on_bytes:
-            language, errors = _write_language(partial, spec, sources, stored, on_bytes)
-            vision = _write_vision(partial, spec, sources, on_bytes)
+        with step("graphs", options.progress):
+            language_model, vision_model = _graphs(spec, stored)
+        with step("weights", options.progress, sources.input_bytes()) as on_bytes:
+            language, errors = _write_language(partial, language_model, spec, sources, stored, on_bytes)
+            vision = _write_vision(partial, vision_model, sources, on_bytes)
             _write_embedding(partial, spec, sources, stored, on_bytes)
         prompt_names = prompt_files.write(prompt, partial)
-        outcome = check(ParityJob(checkpoint_path, partial, options.attention, stored.decoder, stored.lm_head))
+        job = ParityJob(checkpoint_path, partial, options.attention, stored.decoder, stored.lm_head, options.progress)
+        outcome = check(job)
         outcome.raise_if_failed()
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -157,6 +159,7 @@ def export(
             golden=outcome.golden,
             quantisation_errors={error.name: error.value for error in errors},
             files={},
+            digest="",
         )
         manifest = write_manifest(partial, manifest)
         Bundle.open(partial, verify=False)
@@ -209,12 +212,18 @@ def _text_model(spec: ModelSpec, options: ExportOptions) -> TextModel:
     )
 
 
+def _graphs(spec: ModelSpec, stored: Schemes) -> tuple[ir.Model, ir.Model]:
+    """The target's language and vision graphs, without weights."""
+    language, vision = language_graph(spec.decoder), vision_graph(spec.vision)
+    cpu.lower(language, sliding_window=spec.decoder.sliding_window)
+    matmul.lower(language, stored.of)
+    cpu.lower(vision)
+    return language, vision
+
+
 def _write_language(
-    root: Path, spec: ModelSpec, sources: Sources, stored: Schemes, on_bytes: Callable[[int], None]
+    root: Path, model: ir.Model, spec: ModelSpec, sources: Sources, stored: Schemes, on_bytes: OnBytes
 ) -> tuple[Graph, list[QuantisationError]]:
-    model = language_graph(spec.decoder)
-    cpu.lower(model, sliding_window=spec.decoder.sliding_window)
-    matmul.lower(model, stored.of)
     cos, sin = rotary_tables(spec.config.text_config)
     path = root / LANGUAGE
     path.parent.mkdir()
@@ -232,9 +241,7 @@ def _write_language(
     return _save(model, root, LANGUAGE), errors
 
 
-def _write_vision(root: Path, spec: ModelSpec, sources: Sources, on_bytes: Callable[[int], None]) -> Graph:
-    model = vision_graph(spec.vision)
-    cpu.lower(model)
+def _write_vision(root: Path, model: ir.Model, sources: Sources, on_bytes: OnBytes) -> Graph:
     path = root / VISION
     path.parent.mkdir()
     with ExternalData(path, on_bytes) as data:
@@ -257,9 +264,7 @@ def _save(model: ir.Model, root: Path, name: str) -> Graph:
     )
 
 
-def _write_embedding(
-    root: Path, spec: ModelSpec, sources: Sources, stored: Schemes, on_bytes: Callable[[int], None]
-) -> None:
+def _write_embedding(root: Path, spec: ModelSpec, sources: Sources, stored: Schemes, on_bytes: OnBytes) -> None:
     dtype = np.float32 if stored.embedding == "F32" else np.float16
     tensors = {"embed_tokens": (stored.embedding, sources.embedding.shape)}
     if sources.newline is not None:
@@ -270,13 +275,3 @@ def _write_embedding(
             on_bytes(rows.nbytes)
         if sources.newline is not None:
             writer.write("image_newline", sources.newline.array().astype(dtype))
-
-
-@contextlib.contextmanager
-def _byte_bar(total: int, show: bool) -> Iterator[Callable[[int], None]]:
-    with tqdm(total=total, unit="B", unit_scale=True, desc="weights", disable=not show, delay=2) as bar:
-
-        def on_bytes(count: int) -> None:
-            bar.update(count)
-
-        yield on_bytes

@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.utils import logging
 
 from hired_edge.errors import CheckpointError, InputError
-from hired_edge.preprocessing import preprocess_rules
+from hired_edge.preprocessing import PreprocessRules, preprocess_rules
 from hired_edge.tiling import TilingRules
 from hired_export.checkpoint import Checkpoint
 from hired_export.decoder import DecoderShape
@@ -46,6 +47,8 @@ TEXT_MODELS = {
     "qwen2": TextFacts(True, False, False),
 }
 ROPE_TYPES = ("default", "linear", "llama3", "dynamic")
+ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu")
+"""Of the tower and the projector: those without parameters of their own."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,8 @@ def read_spec(checkpoint: Checkpoint, attention: AttentionChoice) -> ModelSpec:
     """
     family = str(checkpoint.config.get("model_type"))
     _require(family in FAMILIES, f"model_type {family!r}", " or ".join(FAMILIES))
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what it warns of is refused below, in one line
     try:
         config: Any = AutoConfig.from_pretrained(checkpoint.root, local_files_only=True)
     except Exception as error:  # transformers raises whatever a malformed config leads to
@@ -90,29 +95,41 @@ def read_spec(checkpoint: Checkpoint, attention: AttentionChoice) -> ModelSpec:
             expected="a config.json of the LLaVA family",
             fix="download the checkpoint again",
         ) from None
+    finally:
+        logging.set_verbosity(verbosity)
     text, tower = config.text_config, config.vision_config
     _require(text.model_type in TEXT_MODELS, f"text model {text.model_type!r}", " or ".join(TEXT_MODELS))
     _require(tower.model_type == "clip_vision_model", f"vision tower {tower.model_type!r}", "clip_vision_model")
     facts = FAMILIES[family]
-    pinpoints = tuple((int(h), int(w)) for h, w in config.image_grid_pinpoints) if facts.tiling == "anyres" else ()
     return ModelSpec(
         family=family,
         facts=facts,
         config=config,
         decoder=_decoder_shape(text),
         vision=_vision_shape(config, attention),
-        tiling=TilingRules(facts.tiling, tower.image_size, tower.patch_size, pinpoints),
+        tiling=TilingRules(facts.tiling, tower.image_size, tower.patch_size, _pinpoints(config, facts)),
         text_type=text.model_type,
         tied=bool(config.tie_word_embeddings or text.tie_word_embeddings),
         vision_layers=tower.num_hidden_layers,
     )
 
 
-def read_preprocessing(checkpoint: Checkpoint, kind: str) -> Any:
-    """PreprocessRules from preprocessor_config.json (or processor_config.json, as transformers 5 writes)."""
+def read_preprocessing(checkpoint: Checkpoint, tiling: TilingRules) -> PreprocessRules:
+    """From preprocessor_config.json (or processor_config.json, as transformers 5 writes).
+
+    Raises:
+        CheckpointError: neither is there, what it says is not reproduced, or its pictures do not fit the tower.
+    """
     for name in ("preprocessor_config.json", "processor_config.json"):
         if (checkpoint.root / name).is_file():
-            return preprocess_rules(checkpoint.json(name), kind)
+            rules = preprocess_rules(checkpoint.json(name), tiling.kind)
+            if rules.image_size != tiling.image_size:
+                raise CheckpointError(
+                    f"{name} makes pictures of {rules.image_size} px",
+                    expected=f"{tiling.image_size} px, the image_size of config.json's vision tower",
+                    fix="use a config.json and a preprocessor that belong together",
+                )
+            return rules
     raise CheckpointError(
         f"{checkpoint.root} holds no preprocessor_config.json",
         expected="preprocessor_config.json or processor_config.json",
@@ -129,8 +146,18 @@ def rotary_tables(text_config: Any) -> tuple[torch.Tensor, torch.Tensor]:
     return cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
 
 
+def _pinpoints(config: Any, facts: Family) -> tuple[tuple[int, int], ...]:
+    if facts.tiling == "single":
+        return ()
+    given = config.image_grid_pinpoints
+    pairs = all(len(pair) == 2 and all(type(side) is int for side in pair) for pair in given)
+    _require(pairs, f"image_grid_pinpoints {str(given)[:80]}", "pairs of whole numbers (height, width)")
+    return tuple((height, width) for height, width in given)
+
+
 def _decoder_shape(text: Any) -> DecoderShape:
     facts = TEXT_MODELS[text.model_type]
+    _require(text.num_hidden_layers >= 1, f"num_hidden_layers {text.num_hidden_layers}", "1 or more")
 
     def has(rule: bool | str) -> bool:
         return bool(getattr(text, rule)) if isinstance(rule, str) else rule
@@ -175,6 +202,8 @@ def _vision_shape(config: Any, attention: AttentionChoice) -> VisionShape:
     strategy = config.vision_feature_select_strategy
     _require(strategy == "default", f"vision_feature_select_strategy {strategy!r}", "'default' (CLS dropped)")
     _require(isinstance(layer, int), f"vision_feature_layer {layer}", "one layer")
+    for name, act in (("hidden_act", tower.hidden_act), ("projector_hidden_act", config.projector_hidden_act)):
+        _require(act in ACTIVATIONS, f"{name} {act!r}", " or ".join(ACTIVATIONS))
     layers = tower.num_hidden_layers
     # hidden_states[0] is the embeddings: entry i is the output of encoder layer i - 1.
     feature_layer = (layer if layer >= 0 else layers + 1 + layer) - 1

@@ -7,32 +7,25 @@ does not show: that quantised weights answer well (their error is recorded, not 
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 
 from hired_edge.errors import ExportError
 from hired_edge.manifest import GoldenCase, ParityCheck
 from hired_edge.tensorfile import write_tensors
+from hired_export import child
 from hired_export.checkpoint import Checkpoint
 from hired_export.families import AttentionChoice, ModelSpec, read_spec
-from hired_export.graphs import past_names, present_names
+from hired_export.progress import step
 from hired_export.quantisation import Scheme
 from hired_export.references import References
+from hired_export.shipped import DECODE_STEPS, SEED, TOKENS, Language, Seeded, session
 
-SEED = 0
-TOKENS, SLOTS, DECODE_STEPS = 16, 64, 2
-"""Prompt length, cache length and decode steps of the check."""
 WHOLE_MODEL_BYTES = 2 * 2**30
 GOLDEN_BYTES = 6 * 2**30
 FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-4, 6e-2
@@ -50,6 +43,7 @@ class ParityJob:
     attention: AttentionChoice
     decoder: Scheme | None
     lm_head: Scheme | None
+    progress: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,31 +83,18 @@ class CheckOutcome:
 
 
 def check_in_child(job: ParityJob) -> CheckOutcome:
-    """`check` in a process of its own: its memory is not the exporter's, and a crash there is an error here.
+    """`check` in a process of its own.
 
     Raises:
         ExportError: the process died.
+        CheckpointError, OSError: as `check` raised it there.
     """
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_ignore_interrupt)
-    try:
-        return pool.submit(check, job).result()
-    except BrokenProcessPool:
-        raise ExportError(
-            "the parity check's process died",
-            expected="enough memory for one decoder layer or the vision tower in float32, whichever is larger",
-            fix="close other programs and export again",
-        ) from None
-    except BaseException:
-        for process in list(pool._processes.values()):
-            process.kill()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends this process
+    died = ExportError(
+        "the parity check's process died",
+        expected="enough memory for one decoder layer or the vision tower in float32, whichever is larger",
+        fix="close other programs and export again; if it happens again, report what is printed above",
+    )
+    return child.call(check, job, died=died)
 
 
 @torch.inference_mode()
@@ -124,33 +105,12 @@ def check(job: ParityJob) -> CheckOutcome:
     references = References(checkpoint, spec, job.decoder, job.lm_head)
     golden = job.bundle / "golden"
     golden.mkdir()
-    comparisons, cases = [], []
-    found, case = _check_vision(job, spec, references)
-    comparisons += found
-    cases.append(case)
-    language = Language(job.bundle / "language" / "model.onnx", spec)
-    comparisons += list(_check_layers(language, spec, references))
-    tolerance = FLOAT_TOLERANCE if job.decoder is None else INTEGER_TOLERANCE
-    inputs = Seeded(spec)
-    if _text_bytes(spec) <= WHOLE_MODEL_BYTES:
-        expected = references.whole(torch.from_numpy(inputs.embeds)).numpy()[0]
-        logits = language.generate(inputs)
-        comparisons.append(_compare("language", logits, expected[TOKENS - 1 :], tolerance))
-        cases.append(_golden_language(job.bundle, inputs, logits))
-    elif language.path.with_name("model.onnx.data").stat().st_size <= GOLDEN_BYTES:
-        cases.append(_golden_language(job.bundle, inputs, language.generate(inputs)))
-    return CheckOutcome(tuple(comparisons), tuple(cases))
-
-
-class Seeded:
-    """Inputs that depend on the seed and the model's width alone."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        generator = np.random.Generator(np.random.PCG64(SEED))
-        length = TOKENS + DECODE_STEPS
-        self.embeds = generator.standard_normal((1, length, spec.decoder.hidden_size), np.float32)
-        size = spec.vision.image_size
-        self.pixels = generator.standard_normal((2, 3, size, size), np.float32)
+    with step("parity check", job.progress):
+        comparisons, case = _check_vision(job, spec, references)
+        language = Language(job.bundle / "language" / "model.onnx", spec)
+        comparisons += _check_layers(language, spec, references)
+        found, cases = _check_whole(job, language, spec, references)
+    return CheckOutcome((*comparisons, *found), (case, *cases))
 
 
 def _compare(piece: str, got: NDArray, expected: NDArray, tolerance: float) -> Comparison:
@@ -158,12 +118,6 @@ def _compare(piece: str, got: NDArray, expected: NDArray, tolerance: float) -> C
     largest = float(np.abs(expected).max())
     # NaN anywhere makes the error NaN, which no tolerance admits.
     return Comparison(piece, float(np.abs(got - expected).max()), largest, tolerance * largest)
-
-
-def session(path: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tuple[list[Comparison], GoldenCase]:
@@ -187,88 +141,6 @@ def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tu
     return found, case
 
 
-class Language:
-    """The language graph in ONNX Runtime, whole or cut between two named values."""
-
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
-        self.path, self._spec = path, spec
-
-    def feeds(self, names: set[str], hidden: tuple[str, NDArray], start: int, past: dict[str, NDArray]) -> dict:
-        """Inputs of one step of B = 1, as far as the graph has them."""
-        count = hidden[1].shape[1]
-        positions = np.arange(start, start + count)[None]
-        window = self._spec.decoder.sliding_window or SLOTS
-        slots = np.arange(SLOTS)
-        seen = (slots <= positions[0][:, None]) & (slots > positions[0][:, None] - window)
-        everything = {
-            "inputs_embeds": hidden[1],  # a cut graph may still read its shape
-            hidden[0]: hidden[1],
-            "position_ids": positions,
-            "attention_mask": seen[None, None],
-            "write_indices": np.array([start]),
-            "last_token": np.array([count - 1]),
-            **past,
-        }
-        return {name: value for name, value in everything.items() if name in names}
-
-    def empty_cache(self) -> dict[str, NDArray]:
-        shape = (1, self._spec.decoder.kv_heads, SLOTS, self._spec.decoder.head_dim)
-        return {name: np.zeros(shape, np.float32) for name in past_names(self._spec.decoder.layers)}
-
-    def cut(self, source: str, target: str, hidden: NDArray) -> NDArray:
-        """The value `target` computed from `source` by the shipped graph's own nodes."""
-        model = onnx.load(self.path, load_external_data=False)
-        _cut(model, source, target)
-        _compute_in_float(model)
-        path = self.path.with_name("parity-cut.onnx")  # beside the weights that it refers to
-        try:
-            path.write_bytes(model.SerializeToString())
-            runner = session(path)
-        finally:
-            path.unlink(missing_ok=True)
-        names = {value.name for value in runner.get_inputs()}
-        (result,) = runner.run([target], self.feeds(names, (source, hidden), 0, self.empty_cache()))
-        return np.asarray(result)
-
-    def generate(self, inputs: Seeded) -> NDArray:
-        """Logits (1 + DECODE_STEPS, V): after the prompt, then after each further token."""
-        runner = session(self.path)
-        names = {value.name for value in runner.get_inputs()}
-        layers = self._spec.decoder.layers
-        past, logits, start = self.empty_cache(), [], 0
-        for stop in range(TOKENS, TOKENS + DECODE_STEPS + 1):
-            feeds = self.feeds(names, ("inputs_embeds", inputs.embeds[:, start:stop]), start, past)
-            first, *present = runner.run(["logits", *present_names(layers)], feeds)
-            past = dict(zip(past_names(layers), map(np.asarray, present), strict=True))
-            logits.append(np.asarray(first)[0])
-            start = stop
-        return np.stack(logits)
-
-
-def _cut(model: onnx.ModelProto, source: str, target: str) -> None:
-    """Leaves only the nodes that lead to `target` from `source` and the graph's own inputs."""
-    graph = model.graph
-    given = {value.name: value for value in graph.input}
-    given[source] = given.get(source) or onnx.helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None)
-    needed, nodes = {target}, []
-    for node in reversed(graph.node):  # a graph is sorted: readers come after producers
-        if needed & set(node.output) and source not in node.output:
-            nodes.append(node)
-            needed |= set(node.input)
-    stored = [tensor for tensor in graph.initializer if tensor.name in needed]
-    result = onnx.helper.make_tensor_value_info(target, onnx.TensorProto.FLOAT, None)
-    inputs = [value for name, value in given.items() if name in needed]
-    graph.CopyFrom(onnx.helper.make_graph(nodes[::-1], "cut", inputs, [result], stored))
-
-
-def _compute_in_float(model: onnx.ModelProto) -> None:
-    """Lets MatMulNBits leave activations in float32, so that a wrong weight is not hidden by their rounding."""
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 1
-
-
 def _check_layers(language: Language, spec: ModelSpec, references: References) -> Iterator[Comparison]:
     hidden = Seeded(spec).embeds[:, :TOKENS]
     last = spec.decoder.layers - 1
@@ -280,6 +152,22 @@ def _check_layers(language: Language, spec: ModelSpec, references: References) -
     got = language.cut(f"hidden_states.{last + 1}", "logits", hidden)
     expected = references.head(torch.from_numpy(hidden[:, -1])).numpy()
     yield _compare("language.lm_head", got, expected, FLOAT_TOLERANCE)
+
+
+def _check_whole(
+    job: ParityJob, language: Language, spec: ModelSpec, references: References
+) -> tuple[list[Comparison], list[GoldenCase]]:
+    """The text model as shipped: compared where its reference fits, its golden outputs written where it loads."""
+    inputs = Seeded(spec)
+    if language.path.with_name("model.onnx.data").stat().st_size > GOLDEN_BYTES:
+        return [], []
+    logits = language.generate(inputs)
+    golden = [_golden_language(job.bundle, inputs, logits)]
+    if _text_bytes(spec) > WHOLE_MODEL_BYTES:
+        return [], golden
+    expected = references.whole(torch.from_numpy(inputs.embeds)).numpy()[0]
+    tolerance = FLOAT_TOLERANCE if job.decoder is None else INTEGER_TOLERANCE
+    return [_compare("language", logits, expected[TOKENS - 1 :], tolerance)], golden
 
 
 def _text_bytes(spec: ModelSpec) -> int:

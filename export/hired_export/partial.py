@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 @contextlib.contextmanager
 def partial_folder(out: Path, needed: int) -> Iterator[Path]:
     """OUT.partial/, renamed to OUT where the block ends well and removed where it does not."""
-    if out.exists():
+    if os.path.lexists(out):  # a link to nowhere as well
         raise InputError(f"{out} exists", expected="a folder to be made", fix="remove it, or name another OUT")
     partial = out.with_name(out.name + ".partial")
     try:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+
 from hired_edge.errors import CheckpointError
 from hired_edge.manifest import PromptFiles
 from hired_export.checkpoint import Checkpoint
@@ -31,11 +33,10 @@ def read(checkpoint: Checkpoint, config: Any) -> Prompt:
     """Reads and checks the files; nothing is written.
 
     Raises:
-        CheckpointError: no fast tokenizer, or no chat template.
+        CheckpointError: no fast tokenizer or one that cannot be read, or no chat template.
     """
-    checkpoint.json(TOKENIZER)  # it must be there and be JSON
     files = {
-        TOKENIZER: (checkpoint.root / TOKENIZER).read_bytes(),
+        TOKENIZER: _tokenizer(checkpoint),
         TOKENIZER_CONFIG: _tokenizer_config(checkpoint),
         CHAT_TEMPLATE: _chat_template(checkpoint).encode(),
     }
@@ -50,6 +51,20 @@ def write(prompt: Prompt, root: Path) -> PromptFiles:
         (root / name).write_bytes(content)
     generation = GENERATION_CONFIG if GENERATION_CONFIG in prompt.files else None
     return PromptFiles(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, generation)
+
+
+def _tokenizer(checkpoint: Checkpoint) -> bytes:
+    checkpoint.json(TOKENIZER)  # it must be there and be JSON
+    content = (checkpoint.root / TOKENIZER).read_bytes()
+    try:
+        Tokenizer.from_str(content.decode())
+    except Exception as error:  # tokenizers raises plain Exception
+        raise CheckpointError(
+            f"{checkpoint.root / TOKENIZER} holds no tokenizer ({' '.join(str(error).split())[:120]})",
+            expected="what a fast tokenizer of transformers saves",
+            fix="download the file again",
+        ) from None
+    return content
 
 
 def _tokenizer_config(checkpoint: Checkpoint) -> bytes:

@@ -31,12 +31,12 @@ class Sources:
     def __init__(self, checkpoint: Checkpoint, spec: ModelSpec) -> None:
         self._checkpoint, self._spec = checkpoint, spec
         self.language = {
-            name: self._find(self._language_name(name), shape)
+            name: self._find(name, self._language_name(name), shape)
             for name, shape in parameter_shapes(Decoder, spec.decoder).items()
             if not name.startswith("rotary_")
         }
         self.vision = {
-            name: self._find(_vision_name(name), shape)
+            name: self._find(name, _vision_name(name), shape)
             for name, shape in parameter_shapes(VisionEncoder, spec.vision).items()
         }
         width = spec.decoder.hidden_size
@@ -49,9 +49,10 @@ class Sources:
         # A tied head is often not stored; where it is, it is the same matrix.
         return "text.embed_tokens.weight" if self._spec.tied else name
 
-    def _find(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        # Graphs hold matrices (in, out), checkpoints (out, in).
-        return self._checkpoint.tensor(name, shape[::-1] if is_matrix(name, shape) else shape)
+    def _find(self, name: str, stored: str, shape: tuple[int, ...]) -> Tensor:
+        # Graphs hold matrices (in, out), checkpoints (out, in). The graph's name says which it is: a tied head is
+        # stored as the embedding table.
+        return self._checkpoint.tensor(stored, shape[::-1] if is_matrix(name, shape) else shape)
 
     def input_bytes(self) -> int:
         """Weights to stream, as float32 (what the progress bar counts)."""

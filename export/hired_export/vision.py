@@ -156,4 +156,7 @@ class VisionEncoder(nn.Module):
             if i == shape.feature_layer:
                 features = rows(x, 1, shape.patches + 1)
         projected = self.multi_modal_projector(features)
-        return projected, attention[shape.allocation_layer], attention[shape.selection_layer]
+        allocation, selection = attention[shape.allocation_layer], attention[shape.selection_layer]
+        if selection is allocation:
+            selection = selection.clone()  # one tensor cannot be two outputs of a graph
+        return projected, allocation, selection

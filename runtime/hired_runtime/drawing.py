@@ -6,9 +6,11 @@ show the picture at its own aspect, since that is how a person knows it. Knows n
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -79,15 +81,28 @@ def draw_kept(
     """
     drawn = _compose(kept_panels(picture, tiling, indices, rules=rules), tiling)
     if path is not None:
-        try:
-            drawn.save(path)
-        except (OSError, ValueError) as error:  # ValueError: an ending that Pillow does not know
-            raise InputError(
-                f"{os.fspath(path)} cannot be written ({getattr(error, 'strerror', None) or error})",
-                expected="a writable path that ends in .png",
-                fix="pass another path",
-            ) from None
+        _save(drawn, Path(path))
     return drawn
+
+
+def _save(drawn: Image.Image, path: Path) -> None:
+    """Beside `path` first, then renamed: never half a picture, and none in the place of a whole one."""
+    picture_format = Image.registered_extensions().get(path.suffix.lower())
+    partial = path.parent / f".{path.stem[:40]}.{os.getpid()}.partial"
+    try:
+        if picture_format not in Image.SAVE:  # some formats can only be read
+            raise ValueError(f"no format for the ending {path.suffix!r}")
+        drawn.save(partial, picture_format)
+        partial.replace(path)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be written ({getattr(error, 'strerror', None) or error})",
+            expected="a writable path that ends in .png",
+            fix="pass another path",
+        ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def kept_panels(

@@ -6,6 +6,8 @@ does not do yet: the CUDA provider.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from numpy.typing import NDArray
 from hired_edge.bundle import Bundle
 from hired_edge.errors import BundleError
 from hired_edge.limits import Limits
+from hired_edge.manifest import Manifest
 from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
 from hired_runtime.cache import KVCache
 
 PROVIDER = "CPUExecutionProvider"
+WINDOW_SINCE = (1, 24)
 WARNINGS_OFF = 3  # ONNX Runtime's severity: errors only
 
 
@@ -29,9 +33,25 @@ def load(bundle: Bundle, limits: Limits, threads: int | None = None) -> Backend:
     Raises:
         BundleError: this ONNX Runtime cannot load them.
     """
+    _check_window(bundle.manifest)
     vision = OrtVision(bundle, limits, threads)
     language = OrtLanguage(bundle, limits, threads)
     return Backend(vision, language, f"onnxruntime {ort.__version__} {PROVIDER}")
+
+
+def _check_window(manifest: Manifest) -> None:
+    """Refuses a sliding window where GroupQueryAttention counts it wrongly.
+
+    The graph's `local_window_size` is transformers' sliding_window, the query itself included. Measured on one bundle:
+    onnxruntime 1.24.1 to 1.31.1 agree with transformers, 1.23.2 sees more keys.
+    """
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    if manifest.text.sliding_window is not None and version < WINDOW_SINCE:
+        raise BundleError(
+            f"a model with a sliding window of {manifest.text.sliding_window} on onnxruntime {ort.__version__}",
+            expected=f"onnxruntime {'.'.join(map(str, WINDOW_SINCE))} or newer, which counts windows as the model does",
+            fix="upgrade it, or export with limits so small that no sequence outgrows the window",
+        )
 
 
 def _session(path: Path, threads: int | None) -> ort.InferenceSession:
@@ -55,7 +75,21 @@ def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
     """Binds `array`'s memory as an input or an output. The caller keeps the array alive until the run."""
     assert array.flags.c_contiguous, name
     bind = binding.bind_input if direction == "input" else binding.bind_output
-    bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+    with _reported():
+        bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turns what ONNX Runtime raises into one BundleError: a graph that is not as its manifest says, or no memory."""
+    try:
+        yield
+    except Exception as error:  # its classes are generated and share no public base
+        raise BundleError(
+            f"onnxruntime {ort.__version__} cannot run a graph ({' '.join(str(error).split())[:200]})",
+            expected="graphs that are as the manifest says, and memory for them",
+            fix="check the bundle with `hired-edge verify`, or export it again",
+        ) from None
 
 
 class OrtVision:
@@ -76,7 +110,8 @@ class OrtVision:
         _bind(binding, "output", "image_features", features)
         _bind(binding, "output", "allocation_attention", maps[0])
         _bind(binding, "output", "selection_attention", maps[1])
-        self._session.run_with_iobinding(binding)
+        with _reported():
+            self._session.run_with_iobinding(binding)
         return AttentionMaps(maps[0], maps[1])
 
     def gather(self, rows: Ints, slot: int = 0) -> Floats:
@@ -114,7 +149,8 @@ class OrtLanguage:
         if batch != self._bound_rows:
             self._bind_rows(batch)
         updates = self._bind_updates(batch, tokens) if self.cache.kind == "append" else []
-        self._session.run_with_iobinding(self._binding)
+        with _reported():
+            self._session.run_with_iobinding(self._binding)
         for index, update in enumerate(updates):
             self.cache.append(index, update, starts)
         return self._logits[:batch]

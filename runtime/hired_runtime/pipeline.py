@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from hired_edge.budget import Budget, parse_budget
+from hired_edge.budget import Budget, parse_alpha, parse_budget
 from hired_edge.bundle import Bundle
+from hired_edge.errors import InputError
 from hired_edge.limits import Limits, check_request
+from hired_edge.policies import POLICIES
 from hired_edge.selection import Selection, select
 from hired_edge.tiling import tile
 from hired_runtime.backend import AttentionMaps, Backend, Floats
@@ -42,6 +44,9 @@ class Request:
         max_new_tokens: at most what the bundle was opened with; None = that.
         sampling: greedy by default.
         stop: strings that end the answer and are not part of it.
+
+    Raises:
+        InputError: a budget or alpha that is none, policy "full" with a smaller budget, no token to be made.
     """
 
     messages: Sequence[Mapping[str, Any]]
@@ -53,6 +58,27 @@ class Request:
     max_new_tokens: int | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     stop: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        # Here, because opening a bundle may take a minute and a vision engine a second.
+        parse_alpha(self.alpha)
+        if self.max_new_tokens is not None and self.max_new_tokens < 1:
+            raise InputError(
+                f"max_new_tokens {self.max_new_tokens}", expected="1 or more", fix="pass another --max-new-tokens"
+            )
+        budget, policy = self.budget, POLICIES.get(self.policy)
+        if policy is not None and policy.stock and budget is not None and not budget.is_stock:
+            raise InputError(
+                f"policy {self.policy!r} with a budget of {budget}",
+                expected="one of the two: this policy keeps every visual token, whatever the budget",
+                fix="leave out --visual-tokens, or pass another --policy",
+            )
+
+    @property
+    def budget(self) -> Budget | None:
+        """`visual_tokens`, read."""
+        asked = self.visual_tokens
+        return parse_budget(asked) if isinstance(asked, (str, int)) else asked
 
 
 @dataclass
@@ -146,7 +172,7 @@ class Pipeline:
     def look(self, request: Request, timings: Timings | None = None) -> list[Selection]:
         """The first half of a request: which visual tokens of its pictures would be kept."""
         timings = timings or Timings()
-        budget = self._budget(request)
+        budget = request.budget or self._default_budget
         with timings.stage("preprocess"):
             pictures = [load_picture(source) for source in request.images]
             tilings = [tile(picture.height, picture.width, self.manifest.vision.tiling) for picture in pictures]
@@ -171,6 +197,7 @@ class Pipeline:
 
     def _run(self, request: Request, finish: Any) -> Iterator[str]:
         timings = Timings()
+        stream = TextStream(self.prompt.tokenizer, request.stop)
         new_tokens = self.limits.new_tokens if request.max_new_tokens is None else request.max_new_tokens
         with timings.stage("preprocess"):
             prompt = self.prompt.render(request.messages, pictures=len(request.images))
@@ -180,7 +207,6 @@ class Pipeline:
         check_request(self.limits, visual=visual, text=len(prompt.ids), new=new_tokens)
         with timings.stage("select"):
             embeds = self._splice(prompt, selections)
-        stream = TextStream(self.prompt.tokenizer, request.stop)
         tokens: list[int] = []
         text: list[str] = []
         reason = "length"
@@ -209,12 +235,6 @@ class Pipeline:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         prompt_tokens = len(prompt.ids)
         finish(Answer("".join(text), tokens, reason, selections, prompt_tokens, self.limits, timings.ms, peak))
-
-    def _budget(self, request: Request) -> Budget:
-        asked = request.visual_tokens
-        if asked is None:
-            return self._default_budget
-        return asked if isinstance(asked, Budget) else parse_budget(asked)
 
     def _splice(self, prompt: EncodedPrompt, selections: list[Selection]) -> Floats:
         """(1, S, D): text embeddings with each picture's kept features and newlines in its place."""

@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> None:
     request = Request(
         messages=question(args.prompt, len(args.image)),
         images=args.image,
+        visual_tokens=args.visual_tokens,
         policy=args.policy,
         alpha=args.alpha,
         newlines=args.newlines,
@@ -70,8 +71,6 @@ def report(answer: Answer) -> dict:
     return {
         "text": answer.text,
         "tokens": answer.tokens,
-        "finish_reason": answer.finish_reason,
-        "prompt_tokens": answer.prompt_tokens,
         "visual": options.visual_report(answer.selections),
         "limits": dataclasses.asdict(answer.limits),
         "timings_ms": {name: round(answer.timings_ms.get(name, 0.0), 3) for name in (*STAGES, "ttft", "total")},

@@ -21,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
+    picture = load_picture(args.image)
+    request = Request((), [picture], args.visual_tokens, policy=args.policy, alpha=args.alpha, newlines=args.newlines)
     model = hired_runtime.open(
         args.bundle,
         visual_tokens=args.visual_tokens,
@@ -28,8 +30,6 @@ def run(args: argparse.Namespace) -> None:
         threads=options.positive("--threads", args.threads),
         on_bytes=options.verification_bar(args.bundle),
     )
-    picture = load_picture(args.image)
-    request = Request((), [picture], policy=args.policy, alpha=args.alpha, newlines=args.newlines)
     (selection,) = model.pipeline.look(request)
     rules = model.pipeline.manifest.vision.preprocess
     draw_kept(picture, selection.tiling, selection.indices, args.output, rules=rules)

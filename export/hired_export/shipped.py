@@ -1,0 +1,116 @@
+"""A bundle's graphs as they lie on disk, run in ONNX Runtime on seeded inputs: whole, or cut between named values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from hired_export.families import ModelSpec
+from hired_export.graphs import past_names, present_names
+
+SEED = 0
+TOKENS, SLOTS, DECODE_STEPS = 16, 64, 2
+"""Prompt length, cache length and decode steps."""
+
+
+class Seeded:
+    """Inputs that depend on the seed and the model's width alone."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        generator = np.random.Generator(np.random.PCG64(SEED))
+        length = TOKENS + DECODE_STEPS
+        self.embeds = generator.standard_normal((1, length, spec.decoder.hidden_size), np.float32)
+        size = spec.vision.image_size
+        self.pixels = generator.standard_normal((2, 3, size, size), np.float32)
+
+
+def session(path: Path) -> ort.InferenceSession:
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+class Language:
+    """The language graph in ONNX Runtime, whole or cut between two named values."""
+
+    def __init__(self, path: Path, spec: ModelSpec) -> None:
+        self.path, self._spec = path, spec
+
+    def feeds(self, names: set[str], hidden: tuple[str, NDArray], start: int, past: dict[str, NDArray]) -> dict:
+        """Inputs of one step of B = 1, as far as the graph has them."""
+        count = hidden[1].shape[1]
+        positions = np.arange(start, start + count)[None]
+        window = self._spec.decoder.sliding_window or SLOTS
+        slots = np.arange(SLOTS)
+        seen = (slots <= positions[0][:, None]) & (slots > positions[0][:, None] - window)
+        everything = {
+            "inputs_embeds": hidden[1],  # a cut graph may still read its shape
+            hidden[0]: hidden[1],
+            "position_ids": positions,
+            "attention_mask": seen[None, None],
+            "write_indices": np.array([start]),
+            "last_token": np.array([count - 1]),
+            **past,
+        }
+        return {name: value for name, value in everything.items() if name in names}
+
+    def empty_cache(self) -> dict[str, NDArray]:
+        shape = (1, self._spec.decoder.kv_heads, SLOTS, self._spec.decoder.head_dim)
+        return {name: np.zeros(shape, np.float32) for name in past_names(self._spec.decoder.layers)}
+
+    def cut(self, source: str, target: str, hidden: NDArray) -> NDArray:
+        """The value `target` computed from `source` by the shipped graph's own nodes."""
+        model = onnx.load(self.path, load_external_data=False)
+        _cut(model, source, target)
+        _compute_in_float(model)
+        path = self.path.with_name("parity-cut.onnx")  # beside the weights that it refers to
+        try:
+            path.write_bytes(model.SerializeToString())
+            runner = session(path)
+        finally:
+            path.unlink(missing_ok=True)
+        names = {value.name for value in runner.get_inputs()}
+        (result,) = runner.run([target], self.feeds(names, (source, hidden), 0, self.empty_cache()))
+        return np.asarray(result)
+
+    def generate(self, inputs: Seeded) -> NDArray:
+        """Logits (1 + DECODE_STEPS, V): after the prompt, then after each further token."""
+        runner = session(self.path)
+        names = {value.name for value in runner.get_inputs()}
+        layers = self._spec.decoder.layers
+        past, logits, start = self.empty_cache(), [], 0
+        for stop in range(TOKENS, TOKENS + DECODE_STEPS + 1):
+            feeds = self.feeds(names, ("inputs_embeds", inputs.embeds[:, start:stop]), start, past)
+            first, *present = runner.run(["logits", *present_names(layers)], feeds)
+            past = dict(zip(past_names(layers), map(np.asarray, present), strict=True))
+            logits.append(np.asarray(first)[0])
+            start = stop
+        return np.stack(logits)
+
+
+def _cut(model: onnx.ModelProto, source: str, target: str) -> None:
+    """Leaves only the nodes that lead to `target` from `source` and the graph's own inputs."""
+    graph = model.graph
+    given = {value.name: value for value in graph.input}
+    given[source] = given.get(source) or onnx.helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None)
+    needed, nodes = {target}, []
+    for node in reversed(graph.node):  # a graph is sorted: readers come after producers
+        if needed & set(node.output) and source not in node.output:
+            nodes.append(node)
+            needed |= set(node.input)
+    stored = [tensor for tensor in graph.initializer if tensor.name in needed]
+    result = onnx.helper.make_tensor_value_info(target, onnx.TensorProto.FLOAT, None)
+    inputs = [value for name, value in given.items() if name in needed]
+    graph.CopyFrom(onnx.helper.make_graph(nodes[::-1], "cut", inputs, [result], stored))
+
+
+def _compute_in_float(model: onnx.ModelProto) -> None:
+    """Lets MatMulNBits leave activations in float32, so that a wrong weight is not hidden by their rounding."""
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
