@@ -1,0 +1,47 @@
+"""Fixtures of the proof: bundles exported once a session, and the figures that a test measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.host.bundles import Bundles
+from tests.host.reference import Measure, Reference
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
+    """A factory; the folder is common to the workers of pytest-xdist, each of which has a base of its own."""
+    base = tmp_path_factory.getbasetemp()
+    return Bundles((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-bundles")
+
+
+@pytest.fixture(scope="session")
+def references(bundles: Bundles) -> Callable[[str], Reference]:
+    """transformers' model of a recipe's checkpoint, loaded once a worker."""
+    loaded: dict[str, Reference] = {}
+
+    def reference(name: str) -> Reference:
+        if name not in loaded:
+            loaded[name] = Reference(bundles.checkpoint(name))
+        return loaded[name]
+
+    return reference
+
+
+@pytest.fixture
+def measure(record_property: Callable[[str, object], None]) -> Measure:
+    """The largest absolute error; it and its size against the largest value are recorded under a name, and printed."""
+
+    def measured(name: str, got: NDArray, expected: NDArray) -> float:
+        assert got.shape == expected.shape
+        error, largest = float(np.abs(got - expected).max()), float(np.abs(expected).max())
+        record_property(name, f"{error:.2e} absolute, {error / largest:.2e} of the largest value {largest:.3g}")
+        print(f"{name}: {error:.2e} of {largest:.3g}")
+        return error
+
+    return measured

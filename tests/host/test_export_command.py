@@ -1,0 +1,205 @@
+"""`hired-edge export` as a process: Ctrl-C, a kill and a full disk at every stage, and what is left afterwards."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from hired_edge.bundle import Bundle
+from hired_edge.errors import CheckpointError, ExportError
+from hired_export import child, exporter
+from hired_export.decoder import DecoderShape
+from tests.host.bundles import Bundles, traced_language, traced_vision
+from tests.tiny.checkpoints import write_checkpoint
+from tests.tiny.children import fill, largest_file, refuse
+from tests.tiny.commands import Capture, check_refusal, finish, refused, start
+
+OPTIONS = ("--visual-tokens", "20%", "--max-text-tokens", "64", "--max-new-tokens", "16")
+PATIENCE_S = 240
+
+# Shapes, by which file of the bundle is the largest, since that is where a limit on file sizes strikes first.
+FLAT = {"hidden_size": 4, "num_attention_heads": 1, "intermediate_size": 4}
+TEXT = {**FLAT, "num_key_value_heads": 1, "max_position_embeddings": 256}
+GRAPHS: dict[str, Any] = {
+    "vision_config": {**FLAT, "image_size": 28},
+    "image_grid_pinpoints": [[28, 56]],
+    "text_config": TEXT,
+}
+GOLDEN: dict[str, Any] = {
+    "vision_config": {**FLAT, "image_size": 336, "num_hidden_layers": 3},
+    "image_grid_pinpoints": [[336, 672]],
+    "text_config": {**TEXT, "num_hidden_layers": 1, "max_position_embeddings": 512},
+}
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that is traced fast; its tower's first layer is the one for allocation and for selection."""
+    layers: dict[str, Any] = {"text_config": {"num_hidden_layers": 1}, "vision_config": {"num_hidden_layers": 2}}
+    return write_checkpoint(tmp_path_factory.mktemp("small") / "checkpoint", **layers)
+
+
+def export(checkpoint: Path, out: Path, **popen: Any) -> subprocess.Popen[str]:
+    return start("export", checkpoint, out, *OPTIONS, **popen)
+
+
+def wait_for(process: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.002)
+
+
+def family(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    return psutil.Process(process.pid).children(recursive=True)
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "imports": lambda partial: True,
+    "graphs": lambda partial: partial.is_dir(),
+    "weights": lambda partial: (partial / "language/model.onnx.data").exists(),
+    "the child's imports": lambda partial: (partial / "chat_template.jinja").exists(),
+    "the parity check": lambda partial: (partial / "golden").is_dir(),
+}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["imports", "graphs", "the child's imports"]
+    + [pytest.param(moment, marks=pytest.mark.slow) for moment in ("weights", "the parity check")],
+)
+def test_ctrl_c(moment: str, small: Path, tmp_path: Path) -> None:
+    process = export(small, tmp_path / "out")
+    time.sleep(1.5)  # the interpreter's own start: what comes before `main` is not ours
+    wait_for(process, lambda: MOMENTS[moment](tmp_path / "out.partial"))
+    if moment.startswith("the child"):
+        wait_for(process, lambda: len(family(process)) > 1)  # it, and multiprocessing's resource tracker
+        time.sleep(0.3)
+    children = family(process)
+    os.killpg(process.pid, signal.SIGINT)
+    assert finish(process) == (130, "", "hired-edge: interrupted\n")
+    assert list(tmp_path.iterdir()) == []
+    assert all_gone(children)
+
+
+def test_what_a_killed_export_left_is_cleaned_by_the_next(small: Path, tmp_path: Path) -> None:
+    out, partial = tmp_path / "out", tmp_path / "out.partial"
+    killed = export(small, out)
+    wait_for(killed, lambda: MOMENTS["weights"](partial))
+    killed.kill()
+    assert finish(killed)[0] == -signal.SIGKILL
+    assert partial.is_dir()
+    (partial / "more").write_text("left by a killed export")
+    status, stdout, stderr = finish(export(small, out))
+    assert (status, stdout, stderr) == (0, f"{out}: exported and checked\n", "")
+    assert list(tmp_path.iterdir()) == [out]
+    Bundle.open(out)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "stops_at", "written"),
+    [
+        ({}, 100, "language/model.onnx.data", []),
+        ({}, 300_000, "language/model.onnx.data", []),
+        (GRAPHS, 22_000, "vision/model.onnx", ["language/model.onnx", "vision/model.onnx.data"]),
+    ],
+)
+def test_a_disk_that_fills(
+    shape: dict[str, Any],
+    size: int,
+    stops_at: str,
+    written: list[str],
+    bundles: Bundles,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exporter, "language_graph", traced_language)
+    monkeypatch.setattr(exporter, "vision_graph", traced_vision)
+    seen = watch_the_end(monkeypatch)
+    checkpoint = bundles.checkpoint("next-llama")
+    if shape:
+        checkpoint = write_checkpoint(tmp_path_factory.mktemp("shaped") / "checkpoint", **shape)
+    with largest_file(size):
+        line = refused(capsys, "export", checkpoint, tmp_path / "out", *OPTIONS)
+    assert line.startswith("the disk filled while writing (File too large); expected about ")
+    assert seen[stops_at] <= size
+    assert set(written) <= set(seen)
+    assert "manifest.json" not in seen
+    assert list(tmp_path.iterdir()) == []
+
+
+def watch_the_end(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """The files, with their sizes, that were there when the partial folder was removed."""
+    seen: dict[str, int] = {}
+    remove = shutil.rmtree
+
+    def watched(folder: Path, *arguments: Any, **options: Any) -> None:
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        seen.update({path.relative_to(folder).as_posix(): path.stat().st_size for path in files})
+        remove(folder, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    return seen
+
+
+def test_a_disk_that_fills_in_the_parity_check(tmp_path: Path) -> None:
+    checkpoint = write_checkpoint(tmp_path / "checkpoint", **GOLDEN)
+    with largest_file(1_000_000):  # the golden pictures take 2.7 MB; every child process inherits the limit
+        process = export(checkpoint, tmp_path / "out")
+    wait_for(process, lambda: MOMENTS["the parity check"](tmp_path / "out.partial"))
+    line = check_refusal(*finish(process))
+    assert line.startswith("the disk filled while writing (File too large); expected about ")
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+DIED = ExportError("the child died", expected="it to live", fix="try again")
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "error", "message"),
+    [
+        (refuse, Path("weights"), CheckpointError, "weights is bad; expected a good one; pass another"),
+        (fill, Path("big"), OSError, "File too large"),
+        (os._exit, 0, ExportError, "the child died"),
+        (signal.raise_signal, signal.SIGKILL, ExportError, "the child died"),
+    ],
+)
+def test_what_goes_wrong_in_a_child(
+    function: Callable[[Any], object],
+    argument: Any,
+    error: type[Exception],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=message):
+        child.call(function, argument, died=DIED)
+
+
+def test_a_graph_that_cannot_be_made_leaves_nothing(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(shape: DecoderShape) -> None:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(exporter, "language_graph", broken)
+    with pytest.raises(ZeroDivisionError):
+        exporter.export(small, tmp_path / "out", exporter.ExportOptions(progress=False))
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,30 @@
+"""What is done in child processes of the tests: in a module that is imported fast."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+from hired_edge.errors import CheckpointError
+
+
+@contextlib.contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """The system refuses to write a file beyond `size` bytes (EFBIG): a disk that is full for this process alone."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def refuse(path: Path) -> None:
+    raise CheckpointError(f"{path} is bad", expected="a good one", fix="pass another")
+
+
+def fill(path: Path) -> None:
+    with largest_file(10):
+        path.write_bytes(bytes(11))
