@@ -58,20 +58,26 @@ class Budget:
             return self.absolute
         return pictures * self._of(rules.max_tiles * rules.patches_per_tile, rules.max_stock_tokens)
 
-    def split(self, tilings: Sequence[Tiling], usable: Sequence[int]) -> list[int]:
+    def split(
+        self, tilings: Sequence[Tiling], usable: Sequence[int], charged: Sequence[int] | None = None
+    ) -> list[int]:
         """The budget of each picture; they sum to `tokens(tilings)`.
 
-        An absolute budget is split in proportion to T*N by largest remainders. What a picture cannot use goes to those
-        that can; what nobody can use is split the same way, to be reported as unused.
+        An absolute budget is split in proportion to T*N by largest remainders, after what is charged first. What a
+        picture cannot use goes to those that can; what nobody can use is split the same way, to be reported as unused.
 
         Args:
             usable: the most positions each picture can take under the newline policy.
+            charged: positions that each picture must have before anything is shared (`all-rows`); 0 by default.
         """
         if self.absolute is None:
             return [self._of(tiling.patches, tiling.stock_tokens) for tiling in tilings]
         weights = [tiling.patches for tiling in tilings]
         useful = min(self.absolute, sum(usable))
-        shares = _fill([0] * len(weights), useful, weights, usable)
+        first = list(charged) if charged is not None and sum(charged) <= useful else [0] * len(weights)
+        room = [most - has for most, has in zip(usable, first, strict=True)]
+        rest = _fill([0] * len(weights), useful - sum(first), weights, room)
+        shares = [a + b for a, b in zip(first, rest, strict=True)]
         return [a + b for a, b in zip(shares, apportion(self.absolute - useful, weights), strict=True)]
 
     def _of(self, patches: int, stock_tokens: int) -> int:

@@ -28,6 +28,7 @@ from hired_edge.manifest import (
     parse_manifest,
 )
 from hired_edge.onnx_locations import external_locations
+from hired_edge.plan import memory_plan
 from hired_edge.strict import MEND, one_line, show
 
 MAX_MANIFEST_BYTES = 16 * 2**20
@@ -147,7 +148,7 @@ def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = No
 
     Args:
         root: a folder that holds the bundle's files.
-        manifest: its `files` and `digest` are ignored.
+        manifest: its `files`, `memory` and `digest` are ignored.
 
     Returns:
         The manifest as written.
@@ -160,7 +161,8 @@ def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = No
     for name in names:
         if (root / name).is_symlink():
             _refuse(f"{root / name} is a link", "files")
-    complete = replace(manifest, files={name: file_record(root / name, on_bytes) for name in names}).validate()
+    complete = replace(manifest, files={name: file_record(root / name, on_bytes) for name in names})
+    complete = replace(complete, memory=memory_plan(complete)).validate()
     complete = replace(complete, digest=complete.computed_digest())
     for graph in (complete.vision_graph, complete.language_graph):
         _check_graph(root, graph)

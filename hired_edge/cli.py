@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import ast
 import errno
+import io
 import os
 import signal
 import sys
@@ -18,13 +19,13 @@ import threading
 from collections.abc import Sequence
 from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from hired_edge import __version__
-from hired_edge.errors import HiredEdgeError, MissingExtraError
+from hired_edge.errors import HiredEdgeError, InputError, MissingExtraError
 
 GROUP = "hired_edge.commands"
-EXIT_ERROR = 2  # argparse's own for a wrong command line
+EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
@@ -53,12 +54,21 @@ class Command(Protocol):
     def run(self, args: argparse.Namespace) -> int | None: ...
 
 
+class Parser(argparse.ArgumentParser):
+    """Its errors are an InputError, on one line like every other; argparse itself would print the usage first."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message, expected=f"arguments of {self.prog}", fix=f"see {self.prog} --help")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `hired-edge argv...` and returns its exit status: 0, 2 for a user's error, 130 for Ctrl-C.
 
     The only place that catches a HiredEdgeError. Any other exception is a bug and keeps its traceback.
     """
     unraisable, sys.unraisablehook = sys.unraisablehook, _interrupt_again
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # an answer may hold what a terminal cannot show
     try:
         try:
             return _run(sys.argv[1:] if argv is None else list(argv))
@@ -107,22 +117,23 @@ def _run(argv: list[str]) -> int:
             expected="hired-edge to be installed, not only importable",
             fix="run: pip install -e '.[cpu]' in its source tree",
         )
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="hired-edge", description="Vision-language models within a visual-token budget.", allow_abbrev=False
     )
     parser.add_argument("--version", action="version", version=f"hired-edge {__version__}")
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = argv[0] if argv else None
     try:
-        command = None
+        command, chosen_parser = None, parser
         for name, entry in commands.items():
             summary = _summary(entry)
             subparser = subparsers.add_parser(name, help=summary, description=summary, allow_abbrev=False)
             if name == chosen:
-                command = cast(Command, entry.load())
+                command, chosen_parser = cast(Command, entry.load()), subparser
                 command.add_arguments(subparser)
-        args = parser.parse_args(argv)
-        assert command is not None  # parse_args has exited if argv[0] is not a command
+        args, unknown = parser.parse_known_args(argv)
+        if command is None or unknown:
+            chosen_parser.error(f"unrecognized arguments: {' '.join(unknown or argv)}")
         return command.run(args) or 0
     except ModuleNotFoundError as error:
         module = (error.name or "").partition(".")[0]

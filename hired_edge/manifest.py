@@ -17,6 +17,7 @@ from hired_edge import strict
 from hired_edge.errors import BundleError, InputError
 from hired_edge.filenames import check_file_name
 from hired_edge.limits import Limits, rederive
+from hired_edge.plan import MemoryPlan, memory_plan
 from hired_edge.preprocessing import PreprocessRules
 from hired_edge.strict import MEND, show
 from hired_edge.tiling import TilingRules
@@ -213,6 +214,8 @@ class Manifest:
     """Relative root-mean-square error of each quantised tensor."""
     files: dict[str, FileRecord]
     """Every file of the bundle but this one, by its path."""
+    memory: MemoryPlan
+    """What the exported maxima take."""
     digest: str
     """sha256 of this manifest with an empty digest: shows an edit, not a forgery (that is a signature's business)."""
 
@@ -255,6 +258,8 @@ class Manifest:
         if re.search(r"[/\\]", self.checkpoint):
             _refuse(f"manifest.checkpoint is {show(self.checkpoint)}", "a name without a path")
         self._check_limits()
+        if self.memory != memory_plan(self):
+            _refuse("manifest.memory is not what the limits and the files give", f"{memory_plan(self)}")
         for token in self.stop_token_ids:
             if not 0 <= token < self.text.vocab_size:
                 _refuse(f"manifest.stop_token_ids holds {token}", f"0 to {self.text.vocab_size - 1}")

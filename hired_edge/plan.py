@@ -7,12 +7,15 @@ tactics, its packed copies of weights while loading, and the process around it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hired_edge.errors import LimitError
 from hired_edge.limits import MULTIPLE, Limits
-from hired_edge.manifest import FloatType, Graph, Manifest, TextModel
 
-ITEMSIZE: dict[FloatType, int] = {"float32": 4, "float16": 2}
+if TYPE_CHECKING:  # a manifest holds a plan
+    from hired_edge.manifest import Graph, Manifest, TextModel
+
+ITEMSIZE = {"float32": 4, "float16": 2}
 
 PREFILL_WIDTHS = 12
 """Rows of width D alive at once per token in a decoder layer, for the estimate of `MemoryPlan.prefill`: the residual,
@@ -21,14 +24,16 @@ its normalised copy and the MLP's gate, up and product at up to 3.5 D each (the 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that an opened bundle takes."""
+    """Bytes that an opened bundle takes. A manifest records those of the exported maxima."""
 
     weights: int
     """Both graphs and their external data, by their files' sizes."""
     kv_cache: int
     """Exact."""
+    kv_cache_formula: str
+    """The cache's bytes, multiplied out."""
     buffers: int
-    """The tensors bound to the two graphs, other than the cache. Exact."""
+    """The tensors bound to the two graphs, other than the cache, for the largest request. Exact."""
     prefill: int
     """An estimate of what a decoder layer needs during prefill, attention counted as fused (no S x M scores)."""
     embedding_mapped: int
@@ -38,6 +43,10 @@ class MemoryPlan:
     def total(self) -> int:
         """What must stay in memory at once."""
         return self.weights + self.kv_cache + self.buffers + self.prefill
+
+
+NO_PLAN = MemoryPlan(0, 0, "", 0, 0, 0)
+"""Of a manifest that is still being made."""
 
 
 def kv_bytes_per_token(text: TextModel) -> int:
@@ -50,6 +59,14 @@ def kv_cache_bytes(text: TextModel, max_sequence_length: int, batch: int) -> int
     return kv_bytes_per_token(text) * max_sequence_length * batch
 
 
+def kv_cache_formula(text: TextModel, max_sequence_length: int, batch: int) -> str:
+    """ "2 x 32 layers x 8 kv heads x 128 x 2 bytes x 960 slots x 1 rows = 125829120": key and value, each layer's."""
+    item = ITEMSIZE[text.cache_dtype]
+    sizes = f"2 x {text.layers} layers x {text.kv_heads} kv heads x {text.head_dim} x {item} bytes"
+    total = kv_cache_bytes(text, max_sequence_length, batch)
+    return f"{sizes} x {max_sequence_length} slots x {batch} rows = {total}"
+
+
 def memory_plan(manifest: Manifest, limits: Limits | None = None) -> MemoryPlan:
     """What a bundle takes when opened with `limits`; by default with everything it was exported for."""
     limits = manifest.limits if limits is None else limits
@@ -58,6 +75,7 @@ def memory_plan(manifest: Manifest, limits: Limits | None = None) -> MemoryPlan:
     return MemoryPlan(
         weights=sum(_graph_bytes(manifest, graph) for graph in (manifest.vision_graph, manifest.language_graph)),
         kv_cache=kv_cache_bytes(text, limits.max_sequence_length, limits.batch),
+        kv_cache_formula=kv_cache_formula(text, limits.max_sequence_length, limits.batch),
         buffers=_buffer_bytes(manifest, limits, tokens),
         prefill=PREFILL_WIDTHS * tokens * text.hidden_size * ITEMSIZE[text.activation_dtype],
         embedding_mapped=manifest.files[manifest.embedding].bytes,
@@ -94,13 +112,14 @@ def _graph_bytes(manifest: Manifest, graph: Graph) -> int:
 
 
 def _buffer_bytes(manifest: Manifest, limits: Limits, tokens: int) -> int:
-    """One picture's pixel_values, attention maps and features; then the language graph's inputs and logits."""
+    """Every picture's pixel_values, attention maps and features; then the language graph's inputs and logits."""
     text, tiling = manifest.text, manifest.vision.tiling
     item = ITEMSIZE[text.activation_dtype]
-    patches = limits.tiles * tiling.patches_per_tile
-    pixels = limits.tiles * 3 * tiling.image_size**2 * item
+    tiles = limits.images * limits.tiles
+    patches = tiles * tiling.patches_per_tile
+    pixels = tiles * 3 * tiling.image_size**2 * item
     vision = pixels + patches * text.hidden_size * item + 2 * patches * ITEMSIZE["float32"]
     embeds = tokens * text.hidden_size * item
-    mask = tokens * limits.max_sequence_length
+    mask = tokens * limits.max_sequence_length if "attention_mask" in manifest.language_graph.inputs else 0
     logits = limits.batch * text.vocab_size * ITEMSIZE["float32"]
     return vision + embeds + mask + logits

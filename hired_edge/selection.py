@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.budget import Budget, parse_alpha, parse_budget
-from hired_edge.errors import BundleError, InputError
+from hired_edge.errors import BundleError
 from hired_edge.packing import fit, gather_index, newline_policy, stock, usable_positions
-from hired_edge.policies import POLICIES, Policy
+from hired_edge.policies import policy_named
 from hired_edge.tiling import Tiling
 
 
@@ -86,7 +86,7 @@ def select(
         BundleError: attention maps with values that are not finite.
     """
     assert len(tilings) == len(allocation_attention) == len(selection_attention)
-    chosen = _policy(policy)
+    chosen = policy_named(policy)
     ratio = parse_alpha(alpha)
     budget = budget if isinstance(budget, Budget) else parse_budget(budget)
     if chosen.stock:
@@ -94,8 +94,9 @@ def select(
     rows = [newline_policy(tiling, newlines, chosen.newlines) for tiling in tilings]
     most = [tiling.eligible_tokens if chosen.strict else tiling.patches for tiling in tilings]
     usable = [usable_positions(*args) for args in zip(tilings, rows, most, strict=True)]
+    charged = [tiling.rows if each == "all-rows" else 0 for tiling, each in zip(tilings, rows, strict=True)]
     selections = []
-    for i, granted in enumerate(budget.split(tilings, usable)):
+    for i, granted in enumerate(budget.split(tilings, usable, charged)):
         tiling, attention = tilings[i], (allocation_attention[i], selection_attention[i])
         _check("allocation", attention[0], tiling)
         _check("selection", attention[1], tiling)
@@ -117,12 +118,6 @@ def select(
             )
         )
     return selections
-
-
-def _policy(name: str) -> Policy:
-    if name not in POLICIES:
-        raise InputError(f"selection policy {name!r}", expected=", ".join(POLICIES), fix="pass another --policy")
-    return POLICIES[name]
 
 
 def _check(name: str, attention: NDArray, tiling: Tiling) -> None:

@@ -247,8 +247,10 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
 
 
 def bfloat16_to_float32(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Widen raw bfloat16 bits, exactly."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    """Widen raw bfloat16 bits, exactly; besides the result nothing of its size is held."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def _naturals(value: Any) -> bool:

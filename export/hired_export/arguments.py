@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from hired_edge.errors import InputError
 from hired_export.exporter import ExportOptions
@@ -25,6 +26,9 @@ def options_from(args: argparse.Namespace) -> ExportOptions:
 
 
 def _heads(text: str) -> str:
-    if text != "sum" and not text.isdecimal():
+    """In the manifest's form: "007" is "7"."""
+    if text == "sum":
+        return text
+    if not re.fullmatch("[0-9]{1,9}", text):  # int() takes the digits of every script
         raise InputError(f"--heads {text!r}", expected="sum, or the number of one head", fix="pass another --heads")
-    return text
+    return str(int(text))

@@ -3,17 +3,19 @@
 Canonical names: `text.*` (below the decoder's `model.`), `lm_head.weight`, `vision.*` (below `vision_model.`),
 `projector.*`, `image_newline`. `LAYOUTS` says how the Hub spells them, as transformers 4 and as 5 write them.
 Tensors come from safetensors shards by plain reads, so that nothing stays mapped, or from `.bin` shards through
-`torch.load(weights_only=True, mmap=True)` and never any other way. The original LLaVA layouts are not read here yet.
+`torch.load(weights_only=True, mmap=True)` and never any other way, mapped while one tensor is read and no longer.
+The original LLaVA layouts are not read here yet.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ LAYOUTS: tuple[tuple[str, str], ...] = (
     (r"^(?:language_model\.model|model\.language_model)\.", "text."),
 )
 FLOATS = ("F64", "F32", "F16", "BF16")
+TORCH_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 ROWS_PER_READ = 1024
 
 
@@ -45,24 +48,36 @@ def canonical(name: str) -> str | None:
 
 
 class Tensor:
-    """One stored tensor: its shape is known, its data is read on demand as float32."""
+    """One stored tensor: its shape is known, its data is read on demand.
 
-    def __init__(self, shape: tuple[int, ...], itemsize: int, read: Any) -> None:
+    Args:
+        shape: at least one axis.
+        read: rows [start, stop) of the first axis as they are stored; bfloat16 as its bits, uint16.
+        bfloat16: whether it is stored so.
+    """
+
+    def __init__(self, shape: tuple[int, ...], read: Callable[[int, int], NDArray[Any]], *, bfloat16: bool) -> None:
         self.shape = shape
-        self.itemsize = itemsize
         self._read = read
+        self._bfloat16 = bfloat16
 
-    def rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Rows [start, stop) of the first axis, float32."""
-        return self._read(start, stop)
+    @property
+    def float_bytes(self) -> int:
+        """Its size as float32."""
+        return 4 * math.prod(self.shape)
 
-    def array(self) -> NDArray[np.float32]:
+    def stored(self) -> NDArray[Any]:
+        """The whole tensor as it is stored, not to be written to; `widen` any part of it."""
         return self._read(0, self.shape[0])
 
+    def widen(self, part: NDArray[Any]) -> NDArray[np.float32]:
+        """A part of `stored()` as float32; the same array where it is float32 already."""
+        return bfloat16_to_float32(part) if self._bfloat16 else part.astype(np.float32, copy=False)
+
     def chunks(self) -> Iterator[NDArray[np.float32]]:
-        """The tensor in order, a bounded number of rows at a time."""
+        """The tensor in order as float32, a bounded number of rows at a time, not to be written to."""
         for start in range(0, self.shape[0], ROWS_PER_READ):
-            yield self.rows(start, min(start + ROWS_PER_READ, self.shape[0]))
+            yield self.widen(self._read(start, min(start + ROWS_PER_READ, self.shape[0])))
 
 
 @dataclass(frozen=True)
@@ -108,7 +123,7 @@ class Checkpoint:
         """Every tensor under its canonical name; names that no layout knows are left out."""
         found: dict[str, Tensor] = {}
         for shard in self._shards():
-            stored = _safetensors(shard) if shard.suffix == ".safetensors" else _pickled(shard)
+            stored = _safetensors(shard) if shard.suffix == ".safetensors" else PickledShard(shard).tensors()
             for name, tensor in stored:
                 known = canonical(name)
                 if known is not None:
@@ -169,34 +184,63 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     file = TensorFile(path)
     for name in file.names:
         info = file.info(name)
-        if info.dtype not in FLOATS:
-            continue  # position_ids and other buffers
-
-        def read(start: int, stop: int, name: str = name, dtype: str = info.dtype) -> NDArray[np.float32]:
-            raw = file.read(name, start, stop)
-            return bfloat16_to_float32(raw) if dtype == "BF16" else raw.astype(np.float32, copy=False)
-
-        yield name, Tensor(info.shape, info.nbytes // max(1, int(np.prod(info.shape))), read)
+        if info.dtype in FLOATS:  # not position_ids and other buffers
+            yield name, Tensor(info.shape, partial(file.read, name), bfloat16=info.dtype == "BF16")
 
 
-def _pickled(path: Path) -> Iterator[tuple[str, Tensor]]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path.name} cannot be read as plain tensors ({str(error).splitlines()[0][:120]})",
-            expected="a state dict that torch.load(weights_only=True) accepts",
-            fix="download it again, or convert it to safetensors where it is trusted",
-        ) from None
-    if not isinstance(state, dict):
-        raise CheckpointError(
-            f"{path.name} holds a {type(state).__name__}", expected="a state dict", fix="use a checkpoint's weights"
-        )
-    for name, value in state.items():
-        if not (isinstance(name, str) and isinstance(value, torch.Tensor) and value.is_floating_point()):
-            continue
+class PickledShard:
+    """A `.bin` shard. It is opened anew for every tensor: what was read of a mapping stays in memory until it closes.
 
-        def read(start: int, stop: int, value: torch.Tensor = value) -> NDArray[np.float32]:
-            return value[start:stop].float().numpy()
+    Raises:
+        CheckpointError: at construction and at every read: the file is no plain state dict, or another than before.
+    """
 
-        yield name, Tensor(tuple(value.shape), value.element_size(), read)
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._open: tuple[str, torch.Tensor] | None = None  # the tensor being read; it keeps the file mapped
+        self._stored = {
+            name: (tuple(value.shape), value.dtype)
+            for name, value in self._load().items()
+            if isinstance(name, str) and isinstance(value, torch.Tensor) and value.dtype in TORCH_FLOATS
+        }
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        for name, (shape, dtype) in self._stored.items():
+            yield name, Tensor(shape, partial(self._read, name), bfloat16=dtype == torch.bfloat16)
+
+    def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
+        """A view of the mapping, which ends with the view where these are the tensor's last rows."""
+        value = self._find(name)
+        self._open = (name, value) if stop < len(value) else None
+        rows = value[start:stop].detach()  # a Parameter where the state dict was made by hand
+        return rows.view(torch.int16).numpy().view(np.uint16) if rows.dtype == torch.bfloat16 else rows.numpy()
+
+    def _find(self, name: str) -> torch.Tensor:
+        if self._open is not None and self._open[0] == name:
+            return self._open[1]
+        self._open = None  # before the file is mapped again
+        value = self._load().get(name)
+        if not isinstance(value, torch.Tensor) or (tuple(value.shape), value.dtype) != self._stored[name]:
+            raise CheckpointError(
+                f"{self._path.name} changed while it was read",
+                expected=f"{name} as it was",
+                fix="export again, and leave the checkpoint alone meanwhile",
+            )
+        return value
+
+    def _load(self) -> dict[Any, Any]:
+        try:
+            state = torch.load(self._path, map_location="cpu", weights_only=True, mmap=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._path.name} cannot be read as plain tensors ({str(error).splitlines()[0][:120]})",
+                expected="a state dict that torch.load(weights_only=True) accepts",
+                fix="download it again, or convert it to safetensors where it is trusted",
+            ) from None
+        if not isinstance(state, dict):
+            raise CheckpointError(
+                f"{self._path.name} holds a {type(state).__name__}",
+                expected="a state dict",
+                fix="use a checkpoint's weights",
+            )
+        return state

@@ -27,6 +27,7 @@ from hired_edge.manifest import (
     TextModel,
     VisionModel,
 )
+from hired_edge.plan import NO_PLAN
 from hired_edge.tensorfile import TensorWriter
 from hired_export import prompt_files
 from hired_export.checkpoint import Checkpoint
@@ -35,10 +36,10 @@ from hired_export.graphs import language_graph, vision_graph
 from hired_export.lowering import cpu, matmul
 from hired_export.parity import CheckOutcome, ParityJob, check_in_child
 from hired_export.partial import partial_folder
-from hired_export.progress import step
+from hired_export.progress import OnBytes, step
 from hired_export.quantisation import BLOCK_SIZES, Scheme
 from hired_export.sources import Schemes, Sources, is_matrix
-from hired_export.weights import ExternalData, OnBytes, QuantisationError, copied, made, transposed, write_quantised
+from hired_export.weights import ExternalData, QuantisationError, transposed, write_quantised
 
 TARGETS: dict[str, str] = {"cpu": "float32"}
 """Target -> dtype of activations."""
@@ -159,9 +160,12 @@ def export(
             golden=outcome.golden,
             quantisation_errors={error.name: error.value for error in errors},
             files={},
+            memory=NO_PLAN,
             digest="",
         )
-        manifest = write_manifest(partial, manifest)
+        size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
+        with step("hashes", options.progress, size) as on_bytes:
+            manifest = write_manifest(partial, manifest, on_bytes)
         Bundle.open(partial, verify=False)
     return manifest
 
@@ -228,27 +232,29 @@ def _write_language(
     path = root / LANGUAGE
     path.parent.mkdir()
     errors = []
-    with ExternalData(path, on_bytes) as data:
+    with ExternalData(path) as data:
         for name, tensor in sources.language.items():
             scheme = stored.of(name) if len(tensor.shape) == 2 else None
             if scheme is not None:
                 errors.append(write_quantised(data, model.graph, name, tensor, scheme))
             else:
-                chunks = transposed(tensor) if len(tensor.shape) == 2 else copied(tensor)
+                chunks = transposed(tensor) if len(tensor.shape) == 2 else tensor.chunks()
                 data.write(model.graph.initializers[name], chunks)
-        data.write(model.graph.initializers["rotary_cos"], made(cos.numpy()))
-        data.write(model.graph.initializers["rotary_sin"], made(sin.numpy()))
+            on_bytes(tensor.float_bytes)
+        data.write(model.graph.initializers["rotary_cos"], [cos.numpy()])
+        data.write(model.graph.initializers["rotary_sin"], [sin.numpy()])
     return _save(model, root, LANGUAGE), errors
 
 
 def _write_vision(root: Path, model: ir.Model, sources: Sources, on_bytes: OnBytes) -> Graph:
     path = root / VISION
     path.parent.mkdir()
-    with ExternalData(path, on_bytes) as data:
+    with ExternalData(path) as data:
         for name, tensor in sources.vision.items():
             value = model.graph.initializers.get(name)
             if value is not None:  # the last layer may be read for its attention alone
-                data.write(value, transposed(tensor) if is_matrix(name, tensor.shape) else copied(tensor))
+                data.write(value, transposed(tensor) if is_matrix(name, tensor.shape) else tensor.chunks())
+            on_bytes(tensor.float_bytes)
     return _save(model, root, VISION)
 
 
@@ -274,4 +280,5 @@ def _write_embedding(root: Path, spec: ModelSpec, sources: Sources, stored: Sche
             writer.write("embed_tokens", rows.astype(dtype))
             on_bytes(rows.nbytes)
         if sources.newline is not None:
-            writer.write("image_newline", sources.newline.array().astype(dtype))
+            for rows in sources.newline.chunks():
+                writer.write("image_newline", rows.astype(dtype))

@@ -50,6 +50,27 @@ ROPE_TYPES = ("default", "linear", "llama3", "dynamic")
 ACTIVATIONS = ("gelu", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu")
 """Of the tower and the projector: those without parameters of their own."""
 
+TEXT_SIZES = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "vocab_size",
+    "max_position_embeddings",
+)
+VISION_SIZES = (
+    "image_size",
+    "patch_size",
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+)
+"""Fields of config.json that say 1 or more."""
+MOST_POSITIONS = 2**24
+"""Up to which float32, in which rotary angles are computed, counts one by one."""
+
 
 @dataclass(frozen=True)
 class AttentionChoice:
@@ -150,14 +171,22 @@ def _pinpoints(config: Any, facts: Family) -> tuple[tuple[int, int], ...]:
     if facts.tiling == "single":
         return ()
     given = config.image_grid_pinpoints
-    pairs = all(len(pair) == 2 and all(type(side) is int for side in pair) for pair in given)
-    _require(pairs, f"image_grid_pinpoints {str(given)[:80]}", "pairs of whole numbers (height, width)")
+    _require(_are_pairs(given), f"image_grid_pinpoints {str(given)[:80]}", "pairs of whole numbers (height, width)")
     return tuple((height, width) for height, width in given)
+
+
+def _are_pairs(given: Any) -> bool:
+    listed = isinstance(given, (list, tuple)) and all(isinstance(pair, (list, tuple)) for pair in given)
+    return listed and all(len(pair) == 2 and all(type(side) is int for side in pair) for pair in given)
 
 
 def _decoder_shape(text: Any) -> DecoderShape:
     facts = TEXT_MODELS[text.model_type]
-    _require(text.num_hidden_layers >= 1, f"num_hidden_layers {text.num_hidden_layers}", "1 or more")
+    _positive("text_config", text, TEXT_SIZES)
+    positions = text.max_position_embeddings
+    _require(positions <= MOST_POSITIONS, f"max_position_embeddings {positions}", f"at most {MOST_POSITIONS}")
+    heads, kv_heads = text.num_attention_heads, text.num_key_value_heads
+    _require(heads % kv_heads == 0, f"{heads} heads for {kv_heads} kv heads", "a whole number of heads per kv head")
 
     def has(rule: bool | str) -> bool:
         return bool(getattr(text, rule)) if isinstance(rule, str) else rule
@@ -168,17 +197,22 @@ def _decoder_shape(text: Any) -> DecoderShape:
     partial = rope.get("partial_rotary_factor", 1.0)
     _require(partial == 1.0, f"partial_rotary_factor {partial}", "1.0")
     _require(text.hidden_act == "silu", f"hidden_act {text.hidden_act!r}", "silu")
-    head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    head_dim = getattr(text, "head_dim", None)
+    if head_dim is None:
+        _require(text.hidden_size % heads == 0, f"hidden_size {text.hidden_size}", f"a multiple of its {heads} heads")
+        head_dim = text.hidden_size // heads
+    even = type(head_dim) is int and head_dim > 0 and head_dim % 2 == 0
+    _require(even, f"text_config.head_dim {head_dim}", "a positive even number")
     return DecoderShape(
         layers=text.num_hidden_layers,
         hidden_size=text.hidden_size,
         intermediate_size=text.intermediate_size,
-        heads=text.num_attention_heads,
-        kv_heads=text.num_key_value_heads,
+        heads=heads,
+        kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=text.vocab_size,
         rms_epsilon=text.rms_norm_eps,
-        positions=text.max_position_embeddings,
+        positions=positions,
         qkv_bias=has(facts.qkv_bias),
         o_bias=has(facts.o_bias),
         mlp_bias=has(facts.mlp_bias),
@@ -204,12 +238,14 @@ def _vision_shape(config: Any, attention: AttentionChoice) -> VisionShape:
     _require(isinstance(layer, int), f"vision_feature_layer {layer}", "one layer")
     for name, act in (("hidden_act", tower.hidden_act), ("projector_hidden_act", config.projector_hidden_act)):
         _require(act in ACTIVATIONS, f"{name} {act!r}", " or ".join(ACTIVATIONS))
+    _positive("vision_config", tower, VISION_SIZES)
     layers = tower.num_hidden_layers
     # hidden_states[0] is the embeddings: entry i is the output of encoder layer i - 1.
     feature_layer = (layer if layer >= 0 else layers + 1 + layer) - 1
     _require(0 <= feature_layer < layers, f"vision_feature_layer {layer}", f"a layer of the tower's {layers}")
     selection = attention.selection_layer
     heads = tower.num_attention_heads
+    _require(tower.hidden_size % heads == 0, f"tower hidden_size {tower.hidden_size}", f"a multiple of {heads} heads")
     chosen = {"--allocation-layer": attention.allocation_layer}
     chosen["--selection-layer"] = feature_layer if selection is None else selection
     for flag, value in chosen.items():
@@ -234,6 +270,12 @@ def _vision_shape(config: Any, attention: AttentionChoice) -> VisionShape:
         projector_activation=config.projector_hidden_act,
         projector_bias=config.multimodal_projector_bias,
     )
+
+
+def _positive(section: str, config: Any, names: Sequence[str]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        _require(type(value) is int and value >= 1, f"{section}.{name} {value}", "1 or more")
 
 
 def _require(condition: bool, got: str, expected: str) -> None:

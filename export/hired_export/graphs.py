@@ -151,6 +151,22 @@ def replace_uses(old: ir.Value, new: ir.Value) -> None:
         user.replace_input_with(index, new)
 
 
+def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node, outputs: list[tuple[ir.Value, ir.Value]]) -> None:
+    """Puts `new` in the place of `old`, which stays until its caller removes it.
+
+    Each (was, now) of `outputs` keeps its name, type, shape and its place among the graph's outputs.
+    """
+    graph.insert_before(old, new)
+    for was, now in outputs:
+        now.shape, now.type = was.shape, was.type
+        replace_uses(was, now)
+        for i, value in enumerate(graph.outputs):
+            if value is was:
+                graph.outputs[i] = now
+        name, was.name = was.name, f"{was.name}.replaced"
+        now.name = name
+
+
 def _share_constants(graph: ir.Graph) -> None:
     """Shape targets and axes, one initialiser a value, named after it ("int64.0.0.4.16"); weights are left alone."""
     shared: dict[str, ir.Value] = {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from tqdm import tqdm
 
+OnBytes = Callable[[int], None]
 TICK_S = 0.5
 CLOCK = "{desc}: {elapsed}"
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateSyntaxError
 from tokenizers import Tokenizer
+from transformers.utils.chat_template_utils import render_jinja_template
 
 from hired_edge.errors import CheckpointError
 from hired_edge.manifest import PromptFiles
@@ -38,11 +40,11 @@ def read(checkpoint: Checkpoint, config: Any) -> Prompt:
     files = {
         TOKENIZER: _tokenizer(checkpoint),
         TOKENIZER_CONFIG: _tokenizer_config(checkpoint),
-        CHAT_TEMPLATE: _chat_template(checkpoint).encode(),
+        CHAT_TEMPLATE: _checked_template(checkpoint, _chat_template(checkpoint)),
     }
     for name in (GENERATION_CONFIG, PREPROCESSOR_CONFIG):
         if (checkpoint.root / name).is_file():
-            files[name] = (checkpoint.root / name).read_bytes()
+            files[name] = _content(checkpoint, name)
     return Prompt(files, _image_token(checkpoint, config), _stop_tokens(checkpoint, config))
 
 
@@ -53,9 +55,24 @@ def write(prompt: Prompt, root: Path) -> PromptFiles:
     return PromptFiles(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, generation)
 
 
+def _content(checkpoint: Checkpoint, name: str) -> bytes:
+    try:
+        return (checkpoint.root / name).read_bytes()
+    except OSError as error:
+        raise _unreadable(checkpoint.root / name, error.strerror) from None
+
+
+def _unreadable(path: Path, reason: str | None) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read ({reason})",
+        expected="a file as the checkpoint's authors saved it",
+        fix="download the file again, or check its permissions",
+    )
+
+
 def _tokenizer(checkpoint: Checkpoint) -> bytes:
     checkpoint.json(TOKENIZER)  # it must be there and be JSON
-    content = (checkpoint.root / TOKENIZER).read_bytes()
+    content = _content(checkpoint, TOKENIZER)
     try:
         Tokenizer.from_str(content.decode())
     except Exception as error:  # tokenizers raises plain Exception
@@ -72,13 +89,20 @@ def _tokenizer_config(checkpoint: Checkpoint) -> bytes:
     config = checkpoint.json(TOKENIZER_CONFIG)
     if (checkpoint.root / SPECIAL_TOKENS).is_file():
         config = {**checkpoint.json(SPECIAL_TOKENS), **config}
-    return json.dumps(config, indent=2, ensure_ascii=False).encode()
+    text = json.dumps(config, indent=2, ensure_ascii=False)
+    return text.encode(errors="backslashreplace")  # half a character (from "\\ud800") has no other form
 
 
 def _chat_template(checkpoint: Checkpoint) -> str:
     """From where transformers puts it, newest first: a file of its own, a JSON file, the tokenizer's config."""
-    if (checkpoint.root / CHAT_TEMPLATE).is_file():
-        return (checkpoint.root / CHAT_TEMPLATE).read_text(encoding="utf-8")
+    path = checkpoint.root / CHAT_TEMPLATE
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8")
+        except OSError as error:
+            raise _unreadable(path, error.strerror) from None
+        except UnicodeDecodeError as error:
+            raise _unreadable(path, f"byte {error.start} is not UTF-8") from None
     for name in ("chat_template.json", "processor_config.json", TOKENIZER_CONFIG):
         if (checkpoint.root / name).is_file():
             template = checkpoint.json(name).get("chat_template")
@@ -88,6 +112,24 @@ def _chat_template(checkpoint: Checkpoint) -> str:
         f"{checkpoint.root} holds no chat template",
         expected="chat_template.jinja, or chat_template in chat_template.json or tokenizer_config.json",
         fix="add the model's chat template as chat_template.jinja",
+    )
+
+
+def _checked_template(checkpoint: Checkpoint, template: str) -> bytes:
+    """Compiled as transformers does. What it says to which messages is its own affair."""
+    try:
+        render_jinja_template([], chat_template=template)  # no conversation: nothing is rendered
+        return template.encode()
+    except TemplateSyntaxError as error:
+        reason = f"is not valid at line {error.lineno} ({error.message})"
+    except (RecursionError, SyntaxError):  # jinja2 compiles to Python, which has bounds
+        reason = "is nested too deeply"
+    except UnicodeEncodeError:  # of a JSON file: "\\ud800"
+        reason = "holds half a character"
+    raise CheckpointError(
+        f"the chat template of {checkpoint.root} {reason}",
+        expected="a jinja2 template",
+        fix="download the checkpoint's chat template again, or mend it",
     )
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
 
-from hired_export.checkpoint import Checkpoint
+from hired_export.checkpoint import Checkpoint, Tensor
 from hired_export.families import ModelSpec
 from hired_export.quantisation import Scheme, dequantise, quantise
 
@@ -96,10 +98,8 @@ class References:
         for name, parameter in module.named_parameters():
             stored = prefix + name.removeprefix("vision_model.")
             if stored in self._checkpoint.tensors:
-                array = self._checkpoint.tensor(stored, tuple(parameter.shape)).array()
-                if scheme is not None and array.ndim == 2:
-                    array = dequantise(*quantise(array, scheme), scheme, array.shape[1])
-                weights[name] = torch.from_numpy(array.copy())
+                tensor = self._checkpoint.tensor(stored, tuple(parameter.shape))
+                weights[name] = torch.from_numpy(_as_in_bundle(tensor, scheme if parameter.ndim == 2 else None))
         module.load_state_dict(weights, strict=False, assign=True)
         for name, buffer in list(module.named_buffers()):
             if buffer.is_meta:  # position ids, the only buffers of these modules
@@ -109,3 +109,14 @@ class References:
         unread = ("post_layernorm",)  # of the tower: nothing that is exported reads it
         assert all(any(part in name for part in unread) for name in left), f"unfilled: {left}"
         module.eval()
+
+
+def _as_in_bundle(tensor: Tensor, scheme: Scheme | None) -> NDArray[np.float32]:
+    """A tensor after the rounding of `scheme`; besides the result only a chunk of rows is held."""
+    filled = np.empty(tensor.shape, np.float32)
+    start = 0
+    for rows in tensor.chunks():
+        rounded = rows if scheme is None else dequantise(*quantise(rows, scheme), scheme, rows.shape[1])
+        filled[start : start + len(rows)] = rounded
+        start += len(rows)
+    return filled

@@ -56,8 +56,7 @@ class Sources:
 
     def input_bytes(self) -> int:
         """Weights to stream, as float32 (what the progress bar counts)."""
-        tensors = [*self.language.values(), *self.vision.values(), self.embedding]
-        return sum(4 * math.prod(tensor.shape) for tensor in tensors)
+        return sum(tensor.float_bytes for tensor in (*self.language.values(), *self.vision.values(), self.embedding))
 
     def output_bytes(self, stored: Schemes) -> int:
         """About what the bundle will take on disk: weights and embedding, without graphs and small files."""
@@ -70,7 +69,7 @@ class Sources:
             )
 
         total = sum(size(name, tensor) for name, tensor in self.language.items())
-        total += sum(4 * math.prod(tensor.shape) for tensor in self.vision.values())
+        total += sum(tensor.float_bytes for tensor in self.vision.values())
         return total + math.prod(self.embedding.shape) * (4 if stored.embedding == "F32" else 2)
 
 

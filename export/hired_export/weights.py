@@ -1,7 +1,7 @@
 """Weights from a checkpoint into a graph's external data, one tensor at a time and never the model.
 
-Each initialiser of a graph is filled by one `Fill`: the same rows, transposed, quantised, or made here (rotary tables).
-A transposed matrix is the largest thing held: the source tensor in its stored type, and a slice of the result.
+An initialiser is written as chunks of rows: the checkpoint's own, of the transposed matrix, or quantised.
+A matrix to be transposed is the largest thing held: the source tensor in its stored type, and a slice of the result.
 Offsets are aligned to 64 bytes, from 1 MiB on to 4096, so that a runtime may map them.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,20 +17,19 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hired_export.checkpoint import ROWS_PER_READ, Tensor
+from hired_export.checkpoint import Tensor
 from hired_export.lowering.matmul import quantised_name, scales_name
 from hired_export.quantisation import Scheme, dequantise, quantise
 
-OnBytes = Callable[[int], None]
+SLICE_BYTES = 2**25
 
 
 class ExternalData:
     """A file of tensors beside a graph, written in order. Use as a context manager."""
 
-    def __init__(self, graph_file: Path, on_bytes: OnBytes) -> None:
+    def __init__(self, graph_file: Path) -> None:
         self.path = graph_file.with_name(graph_file.name + ".data")
         self._file = self.path.open("wb")
-        self._on_bytes = on_bytes
 
     def __enter__(self) -> ExternalData:
         return self
@@ -38,7 +37,7 @@ class ExternalData:
     def __exit__(self, *exception: object) -> None:
         self._file.close()
 
-    def write(self, value: ir.Value, chunks: Iterator[NDArray]) -> None:
+    def write(self, value: ir.Value, chunks: Iterable[NDArray]) -> None:
         """Writes a tensor's bytes and makes `value` refer to them; chunks must add up to the value's shape."""
         assert value.shape is not None
         assert value.dtype is not None
@@ -48,7 +47,6 @@ class ExternalData:
         self._file.write(bytes(offset - self._file.tell()))
         for chunk in chunks:
             self._file.write(np.ascontiguousarray(chunk).data)
-            self._on_bytes(chunk.nbytes)
         written = self._file.tell() - offset
         assert written == size, f"{value.name}: {written} bytes written, {size} expected"
         name = os.path.basename(self.path)
@@ -63,19 +61,12 @@ class QuantisationError:
     value: float
 
 
-def copied(tensor: Tensor) -> Iterator[NDArray[np.float32]]:
-    return tensor.chunks()
-
-
 def transposed(tensor: Tensor) -> Iterator[NDArray[np.float32]]:
-    """(out, in) -> (in, out), a slice of inputs at a time."""
-    source = tensor.array()
-    for start in range(0, source.shape[1], ROWS_PER_READ):
-        yield source[:, start : start + ROWS_PER_READ].T
-
-
-def made(array: NDArray) -> Iterator[NDArray]:
-    yield array
+    """(out, in) -> (in, out), a slice of inputs at a time, each of SLICE_BYTES or of one input."""
+    source = tensor.stored()
+    inputs = max(1, SLICE_BYTES // (4 * len(source)))
+    for start in range(0, source.shape[1], inputs):
+        yield tensor.widen(np.ascontiguousarray(source[:, start : start + inputs].T))
 
 
 def write_quantised(
@@ -94,5 +85,5 @@ def write_quantised(
             yield packed
 
     data.write(graph.initializers[quantised_name(name)], chunks())
-    data.write(graph.initializers[scales_name(name)], iter([np.concatenate(scales).reshape(-1)]))
+    data.write(graph.initializers[scales_name(name)], [np.concatenate(scales).reshape(-1)])
     return QuantisationError(name, float(np.sqrt(squares[0] / squares[1])) if squares[1] else 0.0)

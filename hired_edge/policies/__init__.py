@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from hired_edge.errors import InputError
 from hired_edge.policies.full import FULL
 from hired_edge.policies.hired import HIRED
 from hired_edge.policies.hired_2024 import HIRED_2024
@@ -12,4 +13,16 @@ from hired_edge.policies.policy import Policy
 
 POLICIES: Mapping[str, Policy] = MappingProxyType({policy.name: policy for policy in (HIRED, HIRED_2024, FULL)})
 
-__all__ = ["POLICIES", "Policy"]
+
+def policy_named(name: str) -> Policy:
+    """A policy by its name.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    if name not in POLICIES:
+        raise InputError(f"selection policy {name!r}", expected=", ".join(POLICIES), fix="pass another --policy")
+    return POLICIES[name]
+
+
+__all__ = ["POLICIES", "Policy", "policy_named"]

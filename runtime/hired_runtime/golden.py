@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,7 @@ from hired_edge.manifest import GoldenCase, Manifest
 from hired_edge.tensorfile import TensorFile
 from hired_runtime.backend import Backend
 
-GOLDEN_STEPS = 2
-"""Single embeddings that follow the golden prompt."""
+Tensors: TypeAlias = "dict[str, NDArray]"
 TOLERANCES = {"fp32": 2e-4, "fp16": 2e-2, "int8": 6e-2, "int4": 6e-2}
 """Of the largest golden value, by precision: another machine's kernels sum in another order, and where activations are
 rounded to integers, a last bit may fall the other way."""
@@ -47,19 +47,18 @@ def replay(bundle: Bundle, backend: Backend) -> Iterator[Replay]:
     """
     runs = {"vision": _vision, "language": _language}
     for case in bundle.manifest.golden:
-        inputs = _read(bundle, case.inputs)
-        outputs = _read(bundle, case.outputs)
-        got = runs[case.piece](backend, inputs)
+        inputs, outputs = _read(bundle, case.inputs), _read(bundle, case.outputs)
+        got = runs[case.piece](backend, inputs, outputs)
         for name, expected in outputs.items():
             yield _compare(bundle.manifest, case, name, got[name], expected)
 
 
-def _read(bundle: Bundle, name: str) -> dict[str, NDArray]:
+def _read(bundle: Bundle, name: str) -> Tensors:
     file = TensorFile(bundle.path(name), BundleError)
     return {tensor: file.read(tensor) for tensor in file.names}
 
 
-def _vision(backend: Backend, inputs: dict[str, NDArray]) -> dict[str, NDArray]:
+def _vision(backend: Backend, inputs: Tensors, outputs: Tensors) -> Tensors:
     maps = backend.vision.encode(inputs["pixel_values"])
     tiles, patches = maps.allocation.shape
     features = backend.vision.gather(np.arange(tiles * patches))
@@ -70,10 +69,10 @@ def _vision(backend: Backend, inputs: dict[str, NDArray]) -> dict[str, NDArray]:
     }
 
 
-def _language(backend: Backend, inputs: dict[str, NDArray]) -> dict[str, NDArray]:
-    """A prompt, then one embedding a step, as many as there are golden rows of logits."""
+def _language(backend: Backend, inputs: Tensors, outputs: Tensors) -> Tensors:
+    """A prompt, then one embedding a step: a row of golden logits for each."""
     embeds = inputs["inputs_embeds"]
-    tokens = embeds.shape[1] - GOLDEN_STEPS
+    tokens = embeds.shape[1] - (len(outputs["logits"]) - 1)
     cuts = [0, *range(tokens, embeds.shape[1] + 1)]
     logits = [
         backend.language.step(embeds[:, start:stop], np.array([start]), np.array([stop - start - 1])).copy()

@@ -7,78 +7,29 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from hired_edge.budget import Budget, parse_alpha, parse_budget
+from hired_edge.budget import Budget
 from hired_edge.bundle import Bundle
-from hired_edge.errors import InputError
 from hired_edge.limits import Limits, check_request
-from hired_edge.policies import POLICIES
+from hired_edge.packing import newline_policy
 from hired_edge.selection import Selection, select
 from hired_edge.tiling import tile
 from hired_runtime.backend import AttentionMaps, Backend, Floats
 from hired_runtime.embedding import Embedding
-from hired_runtime.pictures import PictureSource, load_picture
+from hired_runtime.generation import Generation, Turns
+from hired_runtime.pictures import load_picture
 from hired_runtime.preprocess import pixel_values
 from hired_runtime.prompt import EncodedPrompt, PromptTemplate
+from hired_runtime.request import Answer, Request
 from hired_runtime.sampling import Sampler, SamplingOptions
 from hired_runtime.text import TextStream
 
 STAGES = ("preprocess", "vision", "select", "prefill", "decode")
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is asked of a model, and how. None = the opening's own budget, or the family's own newline policy.
-
-    Args:
-        messages: chat messages; a content is a string or a list of text and image parts.
-        images: one picture for each image part, in order.
-        visual_tokens: budget over all pictures, at most what the bundle was opened with.
-        policy, alpha, newlines: how visual tokens are chosen.
-        max_new_tokens: at most what the bundle was opened with; None = that.
-        sampling: greedy by default.
-        stop: strings that end the answer and are not part of it.
-
-    Raises:
-        InputError: a budget or alpha that is none, policy "full" with a smaller budget, no token to be made.
-    """
-
-    messages: Sequence[Mapping[str, Any]]
-    images: Sequence[PictureSource] = ()
-    visual_tokens: Budget | str | int | None = None
-    policy: str = "hired"
-    alpha: float = 0.5
-    newlines: str | None = None
-    max_new_tokens: int | None = None
-    sampling: SamplingOptions = field(default_factory=SamplingOptions)
-    stop: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        # Here, because opening a bundle may take a minute and a vision engine a second.
-        parse_alpha(self.alpha)
-        if self.max_new_tokens is not None and self.max_new_tokens < 1:
-            raise InputError(
-                f"max_new_tokens {self.max_new_tokens}", expected="1 or more", fix="pass another --max-new-tokens"
-            )
-        budget, policy = self.budget, POLICIES.get(self.policy)
-        if policy is not None and policy.stock and budget is not None and not budget.is_stock:
-            raise InputError(
-                f"policy {self.policy!r} with a budget of {budget}",
-                expected="one of the two: this policy keeps every visual token, whatever the budget",
-                fix="leave out --visual-tokens, or pass another --policy",
-            )
-
-    @property
-    def budget(self) -> Budget | None:
-        """`visual_tokens`, read."""
-        asked = self.visual_tokens
-        return parse_budget(asked) if isinstance(asked, (str, int)) else asked
 
 
 @dataclass
@@ -100,56 +51,6 @@ class Timings:
         self.ms[name] = 1e3 * (time.perf_counter() - self.started)
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
-    """A finished request.
-
-    Args:
-        text: what was generated, stop strings removed.
-        tokens: generated token ids, a stop token included.
-        finish_reason: "stop" (a stop token or string) or "length".
-        selections: one a picture.
-        prompt_tokens: text positions of the prompt, visual tokens not counted.
-        limits: what the bundle was opened with.
-        timings_ms: by stage, and `ttft`, `total`.
-        peak_memory_mb: of the process so far, MiB.
-    """
-
-    text: str
-    tokens: list[int]
-    finish_reason: str
-    selections: list[Selection]
-    prompt_tokens: int
-    limits: Limits
-    timings_ms: dict[str, float]
-    peak_memory_mb: float
-
-    @property
-    def decode_tokens_per_s(self) -> float | None:
-        """Tokens after the first, by the time of the decode steps; None where there was no such step."""
-        steps = len(self.tokens) - 1
-        return 1e3 * steps / self.timings_ms["decode"] if steps > 0 and self.timings_ms["decode"] > 0 else None
-
-
-class Generation:
-    """An answer being made: iterate over its text as it comes, then read `answer`."""
-
-    def __init__(self, pieces: Iterator[str]) -> None:
-        self._pieces = pieces
-        self._answer: Answer | None = None
-
-    def __iter__(self) -> Iterator[str]:
-        return self._pieces
-
-    @property
-    def answer(self) -> Answer:
-        """The finished answer; runs the rest of the generation if it was not consumed."""
-        for _ in self._pieces:
-            pass
-        assert self._answer is not None, "the generation ended in an error"
-        return self._answer
-
-
 class Pipeline:
     """An opened bundle's engines, prompt and tables, put together. `hired_runtime.open` makes one."""
 
@@ -158,16 +59,15 @@ class Pipeline:
         self.bundle, self.manifest, self.limits, self.backend = bundle, manifest, limits, backend
         self._default_budget = default_budget
         self._embedding = Embedding(bundle)
-        self.prompt = PromptTemplate.open(bundle.root, image_token=manifest.image_token)
+        self.prompt = PromptTemplate.open(bundle.root, manifest.prompt, image_token=manifest.image_token)
+        self._turns = Turns()
 
     def generate(self, request: Request) -> Generation:
         """Starts a request; work is done as the generation is iterated.
 
         Raises (while iterating): InputError, LimitError.
         """
-        generation: Generation
-        generation = Generation(self._run(request, lambda answer: setattr(generation, "_answer", answer)))
-        return generation
+        return Generation(self._run(request), self._turns)
 
     def look(self, request: Request, timings: Timings | None = None) -> list[Selection]:
         """The first half of a request: which visual tokens of its pictures would be kept."""
@@ -176,7 +76,8 @@ class Pipeline:
         with timings.stage("preprocess"):
             pictures = [load_picture(source) for source in request.images]
             tilings = [tile(picture.height, picture.width, self.manifest.vision.tiling) for picture in pictures]
-            # Before anything is run; what was selected is checked again afterwards (policy "full" ignores the budget).
+            for tiling in tilings:
+                newline_policy(tiling, request.newlines)  # a family without rows refuses kept rows
             tiles = max((tiling.tiles for tiling in tilings), default=1)
             visual = budget.tokens(tilings) if tilings else 0
             check_request(self.limits, visual=visual, text=0, new=0, images=len(pictures), tiles=tiles)
@@ -195,7 +96,7 @@ class Pipeline:
                 newlines=request.newlines,
             )
 
-    def _run(self, request: Request, finish: Any) -> Iterator[str]:
+    def _run(self, request: Request) -> Generator[str, None, Answer]:
         timings = Timings()
         stream = TextStream(self.prompt.tokenizer, request.stop)
         new_tokens = self.limits.new_tokens if request.max_new_tokens is None else request.max_new_tokens
@@ -203,13 +104,11 @@ class Pipeline:
             prompt = self.prompt.render(request.messages, pictures=len(request.images))
             check_request(self.limits, visual=0, text=len(prompt.ids), new=new_tokens, images=len(request.images))
         selections = self.look(request, timings)
-        visual = sum(selection.visual_tokens for selection in selections)
-        check_request(self.limits, visual=visual, text=len(prompt.ids), new=new_tokens)
         with timings.stage("select"):
             embeds = self._splice(prompt, selections)
         tokens: list[int] = []
         text: list[str] = []
-        reason = "length"
+        stopped = False
         try:
             for token in self._decode(embeds, request.sampling, new_tokens, timings):
                 tokens.append(token)
@@ -219,9 +118,8 @@ class Pipeline:
                     text.append(piece)
                     yield piece
                 if stopped or stream.stopped:
-                    reason = "stop"
                     break
-            if reason == "length" and (piece := stream.flush()):
+            if piece := stream.flush():
                 text.append(piece)
                 yield piece
         except GeneratorExit:
@@ -232,9 +130,16 @@ class Pipeline:
             raise
         timings.mark("total")
         timings.ms.setdefault("decode", 0.0)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        prompt_tokens = len(prompt.ids)
-        finish(Answer("".join(text), tokens, reason, selections, prompt_tokens, self.limits, timings.ms, peak))
+        return Answer(
+            text="".join(text),
+            tokens=tokens,
+            finish_reason="stop" if stopped or stream.stopped else "length",
+            selections=selections,
+            prompt_tokens=len(prompt.ids),
+            limits=self.limits,
+            timings_ms=timings.ms,
+            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        )
 
     def _splice(self, prompt: EncodedPrompt, selections: list[Selection]) -> Floats:
         """(1, S, D): text embeddings with each picture's kept features and newlines in its place."""

@@ -20,10 +20,12 @@ from tokenizers import AddedToken, Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 from hired_edge.errors import CheckpointError, InputError
+from hired_edge.manifest import PromptFiles
 from hired_runtime.chat_template import ChatTemplate
 from hired_runtime.literals import Literals, unused_characters
 
 IMAGE_TOKEN = "<image>"
+FILES = PromptFiles("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", None)
 ROLES = ("system", "user", "assistant")
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -79,34 +81,26 @@ class PromptTemplate:
         self._separate: tuple[str, Callable[[str], list[int]]] | None = None
 
     @classmethod
-    def open(cls, folder: Path, *, image_token: str | None = None) -> PromptTemplate:
-        """Reads tokenizer.json, tokenizer_config.json and chat_template.jinja (or the config's `chat_template`).
+    def open(cls, folder: Path, files: PromptFiles = FILES, *, image_token: str | None = None) -> PromptTemplate:
+        """Reads a bundle's prompt files.
 
         `image_token` is what stands for a picture in the template; None = as the config says, or `<image>`.
 
         Raises:
             CheckpointError: a file is missing or cannot be read.
-            InputError: there is no chat template.
         """
         try:
-            tokenizer = Tokenizer.from_str((folder / "tokenizer.json").read_text(encoding="utf-8"))
-            config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+            tokenizer = Tokenizer.from_str((folder / files.tokenizer).read_text(encoding="utf-8"))
+            config = json.loads((folder / files.tokenizer_config).read_text(encoding="utf-8"))
             if not isinstance(config, dict):
-                raise ValueError("tokenizer_config.json is not an object")
-            file = folder / "chat_template.jinja"
-            template = file.read_text(encoding="utf-8") if file.is_file() else config.get("chat_template")
+                raise ValueError(f"{files.tokenizer_config} is not an object")
+            template = (folder / files.chat_template).read_text(encoding="utf-8")
         except Exception as error:  # tokenizers raises plain Exception
             raise CheckpointError(
                 f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())})",
-                expected="tokenizer.json and tokenizer_config.json",
+                expected=f"{files.tokenizer}, {files.tokenizer_config} and {files.chat_template}",
                 fix=_MEND,
             ) from None
-        if not isinstance(template, str):
-            raise InputError(
-                f"{folder} has no chat template",
-                expected="chat_template.jinja beside tokenizer.json",
-                fix="put the model's chat_template.jinja into the checkpoint and export it again",
-            )
         return cls(tokenizer, config if image_token is None else {**config, "image_token": image_token}, template)
 
     def render(

@@ -1,6 +1,7 @@
 """Logits -> the next token: greedy, or drawn after temperature, top-k and top-p, in that order.
 
-The same options and logits give the same tokens on every machine. Knows nothing about stopping, text or engines.
+The same options and logits give the same tokens; between builds of numpy, a draw at the very edge of two tokens may
+differ by the last bit of an exponential. Knows nothing about stopping, text or engines.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from hired_edge.manifest import parse_manifest
+from hired_edge import strict
+from hired_edge.manifest import Manifest
 from tests.tiny.commands import Capture, refused, refused_in_the_end
 from tests.tiny.manifests import forge
 
@@ -54,11 +55,11 @@ def set_value(path: str, value: object) -> Callable[[Path], None]:
 
 
 def forged(path: str, value: object) -> Callable[[Path], None]:
-    """An edit that corrected the manifest's digest too."""
+    """An edit that corrected what the manifest derives from its values."""
 
     def spoil(bundle: Path) -> None:
         set_value(path, value)(bundle)
-        forge(bundle, parse_manifest((bundle / MANIFEST).read_text()))
+        forge(bundle, strict.from_json(Manifest, json.loads((bundle / MANIFEST).read_text())))
 
     return spoil
 

@@ -164,10 +164,29 @@ def test_a_bug_keeps_its_traceback() -> None:
 
 
 @pytest.mark.usefixtures("site")
-@pytest.mark.parametrize("argv", [[], ["nonsense"], ["fake-command", "--nonsense"], ["fake-command", "--stat", "1"]])
-def test_a_wrong_command_line_is_status_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_status(*argv) == 2
-    assert "usage: hired-edge" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("argv", "got", "command"),
+    [
+        ([], "the following arguments are required: COMMAND", "hired-edge"),
+        (["nonsense"], "argument COMMAND: invalid choice: 'nonsense'", "hired-edge"),
+        (["--nonsense"], "the following arguments are required: COMMAND", "hired-edge"),
+        (["fake-command", "--nonsense\n"], "unrecognized arguments: --nonsense", "hired-edge fake-command"),
+        (["fake-command", "--stat", "1"], "unrecognized arguments: --stat 1", "hired-edge fake-command"),
+        (["--nonsense", "fake-command"], "unrecognized arguments: --nonsense", "hired-edge"),
+        (["--", "fake-command"], "", "hired-edge"),  # Pythons differ in what they say of it
+        (["fake-command", "--status"], "argument --status: expected one argument", "hired-edge fake-command"),
+        (["fake-command", "--status", "x"], "argument --status: invalid int value: 'x'", "hired-edge fake-command"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_and_status_2(
+    argv: list[str], got: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(argv) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    line = one_line(captured.err)
+    assert line.startswith(f"hired-edge: error: {got}")
+    assert line.endswith(f"; expected arguments of {command}; see {command} --help")
 
 
 def test_an_uninstalled_tree_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

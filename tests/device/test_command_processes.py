@@ -77,6 +77,20 @@ def test_a_closed_stdout_is_no_error(picture: Path) -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("options", [["--stream"], []])
+def test_a_stdout_that_is_not_utf8_gets_escapes(options: list[str]) -> None:
+    def answer(encoding: str) -> str:
+        command = [sys.executable, "-m", "hired_edge", "run", str(BUNDLE), *PROMPT, *options]
+        variables = {**environment(), "PYTHONIOENCODING": encoding}
+        result = subprocess.run(command, capture_output=True, env=variables, timeout=60)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.decode(encoding)
+
+    whole, escaped = answer("utf-8"), answer("ascii")
+    assert not whole.isascii()
+    assert escaped == whole.encode("ascii", "backslashreplace").decode()
+
+
 @pytest.mark.parametrize("arguments", [("inspect",), ("run", "--stream", *PROMPT)])
 def test_a_full_stdout_is_one_line(arguments: tuple[str, ...]) -> None:
     command, *options = arguments

@@ -38,8 +38,14 @@ def test_plan_of_the_example() -> None:
     assert plan.embedding_mapped == 103
     assert plan.kv_cache == 960 * MIB // 2
     pixels, features, maps = 5 * 3 * 336 * 336 * 2, 5 * 576 * 4096 * 2, 2 * 5 * 576 * 4
-    embeds, mask, logits = (576 + 256) * 4096 * 2, (576 + 256) * 960, 32064 * 4
-    assert plan.buffers == pixels + features + maps + embeds + mask + logits
+    embeds, logits = (576 + 256) * 4096 * 2, 32064 * 4
+    assert plan.buffers == pixels + features + maps + embeds + logits
+    assert plan.kv_cache_formula.endswith(f" x 960 slots x 1 rows = {plan.kv_cache}")
+    graph = replace(manifest.language_graph, inputs=("inputs_embeds", "attention_mask"))
+    masked = memory_plan(replace(manifest, language_graph=graph))
+    assert masked.buffers == plan.buffers + (576 + 256) * 960
+    pictures = memory_plan(manifest, replace(manifest.limits, images=2))
+    assert pictures.buffers == plan.buffers + pixels + features + maps
     assert plan.total == plan.weights + plan.kv_cache + plan.buffers + plan.prefill
 
 

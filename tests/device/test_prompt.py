@@ -258,7 +258,7 @@ def test_bad_templates(
         ("tokenizer.json", "{}", CheckpointError),
         ("tokenizer_config.json", "not json", CheckpointError),
         ("tokenizer_config.json", "[]", CheckpointError),
-        ("chat_template.jinja", None, InputError),
+        ("chat_template.jinja", None, CheckpointError),
     ],
 )
 def test_bad_files(tmp_path: Path, file: str, content: str | None, error: type[Exception]) -> None:

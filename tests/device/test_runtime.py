@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 import hired_runtime
 from hired_edge.bundle import Bundle
-from hired_edge.errors import BundleError
+from hired_edge.errors import BundleError, InputError, LimitError
 from hired_edge.plan import kv_cache_bytes
 from hired_runtime import golden, ort
 
@@ -48,6 +49,44 @@ def test_an_answer_does_not_depend_on_what_was_asked_before(model: hired_runtime
     del abandoned
     again = model.ask("What is it?", [PICTURE], visual_tokens="20%", max_new_tokens=12)
     assert again.tokens == first.tokens
+
+
+def test_threads_that_share_a_model_get_their_own_answers(model: hired_runtime.Model) -> None:
+    questions = [f"Question {i}?" for i in range(4)]
+
+    def ask(question: str) -> list[int]:
+        return model.ask(question, [PICTURE], visual_tokens="40%", max_new_tokens=16).tokens
+
+    alone = [ask(question) for question in questions]
+    assert len({tuple(tokens) for tokens in alone}) > 1
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, questions * 3)) == alone * 3
+
+
+def test_a_stream_that_is_overtaken_ends_in_an_error_and_not_in_the_other_answer(model: hired_runtime.Model) -> None:
+    expected = model.ask("Another question?", [PICTURE], max_new_tokens=8).tokens
+    stream = model.stream("What is it?", [PICTURE], max_new_tokens=30)
+    next(stream)
+    assert model.ask("Another question?", [PICTURE], max_new_tokens=8).tokens == expected
+    with pytest.raises(InputError, match="one request at a time"):
+        next(stream)
+    with pytest.raises(InputError):
+        _ = stream.answer
+
+
+def test_a_generation_that_was_refused_has_no_answer(model: hired_runtime.Model) -> None:
+    generation = model.stream("why " * 500, [PICTURE])
+    with pytest.raises(LimitError):
+        next(generation)
+    with pytest.raises(InputError, match="has no answer"):
+        _ = generation.answer
+
+
+def test_a_stop_string_found_at_the_very_end_is_the_reason(model: hired_runtime.Model) -> None:
+    text = model.ask("What is it?", [PICTURE], max_new_tokens=12).text
+    stopped = model.ask("What is it?", [PICTURE], max_new_tokens=12, stop=[text[-1]])
+    assert stopped.finish_reason == "stop"
+    assert text[-1] not in stopped.text
 
 
 def test_a_conversation_without_a_picture_is_answered(model: hired_runtime.Model) -> None:

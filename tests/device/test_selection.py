@@ -249,3 +249,14 @@ def test_impossible_options_are_refused() -> None:
         select_one(tiling, 0, 10, newlines="every")
     with pytest.raises(LimitError, match="budget of 7 visual tokens for a picture of 8 rows"):
         select_one(tiling, 0, 7, newlines="all-rows")
+
+
+@pytest.mark.parametrize("budget", [94, 95, 100, 120, 143, 400])
+def test_all_rows_charges_every_pictures_rows_before_the_rest_is_shared(budget: int) -> None:
+    """72 + 22 rows: feasible from 94 on, whatever the pictures' shares would be."""
+    tilings = [tile(1008, 336, NEXT), tile(300, 1000, NEXT)]
+    assert [tiling.rows for tiling in tilings] == [72, 22]
+    maps = [np.ones((tiling.tiles, 576), np.float32) for tiling in tilings]
+    selections = select(tilings, maps, maps, budget, newlines="all-rows")
+    assert [selection.newlines for selection in selections] == [72, 22]
+    assert sum(selection.visual_tokens for selection in selections) == budget

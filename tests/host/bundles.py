@@ -203,7 +203,7 @@ def standard_language(checkpoint: Path) -> ir.Model:
     opened = Checkpoint(checkpoint)
     spec = read_spec(opened, AttentionChoice())
     model = traced_language(spec.decoder)
-    arrays = {name: tensor.array() for name, tensor in Sources(opened, spec).language.items()}
+    arrays = {name: tensor.widen(tensor.stored()) for name, tensor in Sources(opened, spec).language.items()}
     arrays = {name: array.T if array.ndim == 2 else array for name, array in arrays.items()}
     cos, sin = rotary_tables(spec.config.text_config)
     arrays |= {"rotary_cos": cos.numpy(), "rotary_sin": sin.numpy()}

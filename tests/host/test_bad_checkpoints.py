@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -12,18 +12,19 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from hired_edge.errors import CheckpointError
+from hired_export import command, prompt_files
 from hired_export import partial as partial_module
+from hired_export.arguments import options_from
+from hired_export.checkpoint import Checkpoint
+from hired_export.families import AttentionChoice, read_spec
 from tests.host.bundles import Bundles
+from tests.host.spoiled import MATRIX, SPOILED, edit
 from tests.tiny.checkpoints import write_checkpoint
 from tests.tiny.commands import Capture, refused
 
 OPTIONS = {"--visual-tokens": "20%", "--max-text-tokens": "64", "--max-new-tokens": "16"}
-MATRIX = "language_model.model.layers.1.mlp.up_proj.weight"
-
-Spoil = Callable[[Path], object]
 
 
 @pytest.fixture
@@ -39,111 +40,6 @@ def refusal(capsys: Capture, checkpoint: Path, out: Path, **options: object) -> 
     line = refused(capsys, "export", checkpoint, out, *(f"{flag}={value}" for flag, value in chosen.items()))
     assert (sorted(out.parent.iterdir()) if out.parent.is_dir() else None) == before
     return line
-
-
-def edit(name: str, change: Callable[[dict[str, Any]], object]) -> Spoil:
-    """Changes a JSON file of the checkpoint."""
-
-    def spoil(checkpoint: Path) -> None:
-        content = json.loads((checkpoint / name).read_text())
-        change(content)
-        (checkpoint / name).write_text(json.dumps(content))
-
-    return spoil
-
-
-def config(path: str, value: object) -> Spoil:
-    """Sets a value of config.json: `text_config.num_hidden_layers`."""
-
-    def change(content: dict[str, Any]) -> None:
-        *parents, last = path.split(".")
-        for parent in parents:
-            content = content[parent]
-        content[last] = value
-
-    return edit("config.json", change)
-
-
-def write(name: str, content: bytes) -> Spoil:
-    return lambda checkpoint: (checkpoint / name).write_bytes(content)
-
-
-def remove(name: str) -> Spoil:
-    return lambda checkpoint: (checkpoint / name).unlink()
-
-
-def truncate(name: str, size: int) -> Spoil:
-    return lambda checkpoint: os.truncate(checkpoint / name, size)
-
-
-def tensors(change: Callable[[dict[str, torch.Tensor]], object]) -> Spoil:
-    """Changes the stored tensors."""
-
-    def spoil(checkpoint: Path) -> None:
-        stored = load_file(checkpoint / "model.safetensors")
-        change(stored)
-        save_file(stored, checkpoint / "model.safetensors")
-
-    return spoil
-
-
-def other_pictures(content: dict[str, Any]) -> None:
-    content["image_processor"] |= {"size": {"shortest_edge": 112}, "crop_size": {"height": 112, "width": 112}}
-
-
-ROPE = "text_config.rope_parameters"
-SPOILED: dict[str, tuple[Spoil, str]] = {
-    "unknown family": (config("model_type", "qwen2_vl"), "model_type 'qwen2_vl'; expected llava or llava_next"),
-    "no family": (config("model_type", None), "model_type"),
-    "family is a list": (config("model_type", ["llava"]), "model_type"),
-    "unsupported text model": (config("text_config.model_type", "gemma"), "text model 'gemma'; expected llama"),
-    "unknown text model": (config("text_config.model_type", "nonsense"), "config.json"),
-    "unsupported tower": (config("vision_config.model_type", "siglip_vision_model"), "expected clip_vision_model"),
-    "unknown tower": (config("vision_config.model_type", "nonsense"), "config.json"),
-    "config is cut": (write("config.json", b'{"model_type":'), "config.json cannot be read"),
-    "config is a list": (write("config.json", b"[]"), "config.json holds no JSON object"),
-    "config is binary": (write("config.json", b"\xff\xfe\x00"), "config.json cannot be read"),
-    "config is deep": (write("config.json", b"[" * 100_000), "config.json cannot be read"),
-    "no config": (remove("config.json"), "holds no config.json"),
-    "a section is text": (config("text_config", "llama"), "config.json cannot be read by transformers"),
-    "a number is text": (config("text_config.hidden_size", "64"), "'hidden_size'"),
-    "no layers": (config("text_config.num_hidden_layers", 0), "num_hidden_layers 0; expected 1 or more"),
-    "heads do not divide": (config("text_config.num_attention_heads", 5), "attention heads"),
-    "tower heads do not divide": (config("vision_config.num_attention_heads", 5), "attention heads"),
-    "patches of nothing": (config("vision_config.patch_size", 0), "patches of 0 px"),
-    "grid of one number": (config("image_grid_pinpoints", [[56]]), "image_grid_pinpoints [[56]]; expected pairs"),
-    "grid of odd tiles": (config("image_grid_pinpoints", [[57, 56]]), "grid pinpoint (57, 56)"),
-    "no grid": (config("image_grid_pinpoints", []), "0 grid pinpoints"),
-    "several feature layers": (config("vision_feature_layer", [-2, -3]), "vision_feature_layer [-2, -3]; expected one"),
-    "feature layer beyond": (config("vision_feature_layer", 99), "vision_feature_layer 99; expected a layer"),
-    "CLS kept": (config("vision_feature_select_strategy", "full"), "vision_feature_select_strategy 'full'"),
-    "rope yarn": (config(ROPE, {"rope_type": "yarn", "factor": 2.0, "rope_theta": 1e4}), "rotary scaling 'yarn'"),
-    "rope unknown": (config(ROPE, {"rope_type": "nonsense", "rope_theta": 1e4}), "rotary scaling 'nonsense'"),
-    "rope without factor": (config(ROPE, {"rope_type": "linear", "rope_theta": 1e4}), "factor"),
-    "text activation": (config("text_config.hidden_act", "gelu"), "hidden_act 'gelu'; expected silu"),
-    "tower activation": (config("vision_config.hidden_act", "nonsense"), "hidden_act 'nonsense'; expected gelu"),
-    "projector activation": (config("projector_hidden_act", "xielu"), "projector_hidden_act 'xielu'; expected gelu"),
-    "vocabulary of another size": (config("text_config.vocab_size", 100), "has shape (512, 64); expected (100, 64)"),
-    "image sizes differ": (edit("processor_config.json", other_pictures), "112 px; expected 56 px"),
-    "no weights": (remove("model.safetensors"), "holds no weights"),
-    "weights are cut": (truncate("model.safetensors", 50_000), "model.safetensors has 50000 bytes; expected "),
-    "header is cut": (truncate("model.safetensors", 4), "model.safetensors has 4 bytes"),
-    "a tensor is missing": (tensors(lambda t: t.pop(MATRIX)), "no tensor text.layers.1.mlp.up_proj.weight"),
-    "a tensor's shape": (
-        tensors(lambda t: t.update({MATRIX: torch.zeros(3, 3)})),
-        "layers.1.mlp.up_proj.weight has shape (3, 3); expected (96, 64)",
-    ),
-    "a tensor of integers": (
-        tensors(lambda t: t.update({MATRIX: torch.zeros(96, 64, dtype=torch.int8)})),
-        "no tensor text.layers.1.mlp.up_proj.weight",
-    ),
-    "no tokenizer": (remove("tokenizer.json"), "holds no tokenizer.json"),
-    "an empty tokenizer": (write("tokenizer.json", b"{}"), "tokenizer.json holds no tokenizer"),
-    "no tokenizer config": (remove("tokenizer_config.json"), "holds no tokenizer_config.json"),
-    "no chat template": (remove("chat_template.jinja"), "holds no chat template"),
-    "no preprocessor": (remove("processor_config.json"), "holds no preprocessor_config.json"),
-    "a stop token beyond": (write("generation_config.json", b'{"eos_token_id": 99999}'), "eos_token_id is 99999"),
-}
 
 
 @pytest.mark.parametrize("name", SPOILED)
@@ -235,6 +131,9 @@ def test_a_bin_that_is_no_state_dict(content: bytes, checkpoint: Path, tmp_path:
         ({"heads": 99}, "--heads 99; expected sum, or 0 to 3"),
         ({"heads": "mean"}, "--heads 'mean'"),
         ({"heads": "-1"}, "--heads '-1'"),
+        ({"heads": "\u0662"}, "--heads '\u0662'; expected sum, or the number"),
+        ({"heads": "9" * 10}, "--heads '9999999999'"),
+        ({"heads": "007"}, "--heads 7; expected sum, or 0 to 3"),
         ({"selection_layer": 99}, "--selection-layer 99; expected 0 to 4"),
         ({"selection_layer": -1}, "--selection-layer -1"),
         ({"allocation_layer": 5}, "--allocation-layer 5; expected 0 to 4"),
@@ -243,6 +142,21 @@ def test_a_bin_that_is_no_state_dict(content: bytes, checkpoint: Path, tmp_path:
 )
 def test_options(options: dict[str, object], message: str, checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:
     assert message in refusal(capsys, checkpoint, tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize(("text", "head"), [("00", "0"), ("0", "0"), ("003", "3"), ("sum", "sum")])
+def test_a_head_is_named_as_in_the_manifest(text: str, head: str) -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    assert options_from(parser.parse_args(["in", "out", "--heads", text])).attention.heads == head
+
+
+def test_a_template_may_refuse_messages_and_mark_generations(checkpoint: Path) -> None:
+    template = "{{ raise_exception('no') }}{% generation %}{{ messages[7].nonsense.x }}{% endgeneration %}{% break %}"
+    (checkpoint / "chat_template.jinja").write_text("{% for m in messages %}" + template + "{% endfor %}")
+    opened = Checkpoint(checkpoint)
+    spec = read_spec(opened, AttentionChoice())
+    assert prompt_files.read(opened, spec.config).files["chat_template.jinja"].endswith(b"{% endfor %}")
 
 
 def test_an_out_that_exists_is_left_as_it_is(checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:

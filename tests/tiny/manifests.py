@@ -24,6 +24,7 @@ from hired_edge.manifest import (
     TextModel,
     VisionModel,
 )
+from hired_edge.plan import NO_PLAN, memory_plan
 from hired_edge.preprocessing import PreprocessRules
 from hired_edge.tensorfile import write_tensors
 from hired_edge.tiling import TilingRules
@@ -87,10 +88,12 @@ def example_manifest() -> Manifest:
         golden=(GoldenCase("vision", "golden/vision.inputs.st", "golden/vision.outputs.st", "seeded noise"),),
         quantisation_errors={"lm_head.weight": 0.01, "model.layers.0.mlp.up_proj.weight": 0.07},
         files={},
+        memory=NO_PLAN,
         digest="",
     )
     names = [name for _, name in manifest.referenced_files()]
-    return replace(manifest, files={name: FileRecord(100 + i, f"{i:064x}") for i, name in enumerate(names)}).validate()
+    manifest = replace(manifest, files={name: FileRecord(100 + i, f"{i:064x}") for i, name in enumerate(names)})
+    return replace(manifest, memory=memory_plan(manifest)).validate()
 
 
 def write_bundle(root: Path, location: str = "model.onnx.data") -> Manifest:
@@ -107,7 +110,8 @@ def write_bundle(root: Path, location: str = "model.onnx.data") -> Manifest:
 
 
 def forge(root: Path, manifest: Manifest) -> None:
-    """Write an edited manifest with the digest that belongs to it: what an edit that hides itself looks like."""
+    """Write an edited manifest with the plan and the digest that belong to it: an edit that hides itself."""
+    manifest = replace(manifest, memory=memory_plan(manifest))
     manifest = replace(manifest, digest=manifest.computed_digest())
     (root / "manifest.json").write_text(strict.dumps(manifest), encoding="utf-8")
 

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from hired_export.graphs import replace_uses
+from hired_export.graphs import replace_node
 
 OPSET = 21
 MICROSOFT = "com.microsoft"
@@ -56,24 +56,11 @@ def _operand(node: ir.Node, op_type: str, index: int = 0) -> ir.Value:
     return value
 
 
-def _replace(graph: ir.Graph, old: ir.Node, new: ir.Node, outputs: list[tuple[ir.Value, ir.Value]]) -> None:
-    """Puts `new` in the place of `old`; each (was, now) pair keeps its name, type, shape and place in the outputs."""
-    graph.insert_before(old, new)
-    for was, now in outputs:
-        name = was.name
-        now.shape, now.type = was.shape, was.type
-        replace_uses(was, now)
-        for i, value in enumerate(graph.outputs):
-            if value is was:
-                graph.outputs[i] = now
-        was.name, now.name = f"{name}.lowered", name
-
-
 def _lower_norm(graph: ir.Graph, node: ir.Node) -> None:
     attributes = {"axis": -1, "epsilon": node.attributes["epsilon"].as_float(), "stash_type": 1}
     # ONNX Runtime registers this one of its operators in the standard domain.
     new = ir.node("SimplifiedLayerNormalization", list(node.inputs), attributes=attributes)
-    _replace(graph, node, new, [(node.outputs[0], new.outputs[0])])
+    replace_node(graph, node, new, [(node.outputs[0], new.outputs[0])])
     graph.remove(node, safe=True)
 
 
@@ -153,7 +140,7 @@ def _lower_cached_attention(graph: ir.Graph, node: ir.Node, lengths: _Lengths, w
         attributes["local_window_size"] = window
     new = ir.node("GroupQueryAttention", inputs, attributes, domain=MICROSOFT, num_outputs=3)
     pairs = [reshape.outputs[0], scatter_key.outputs[0], scatter_value.outputs[0]]
-    _replace(graph, node, new, list(zip(pairs, new.outputs, strict=True)))
+    replace_node(graph, node, new, list(zip(pairs, new.outputs, strict=True)))
     graph.remove([reshape, transpose, node, scatter_key, scatter_value], safe=True)
 
 
@@ -162,7 +149,7 @@ def _lower_attention(graph: ir.Graph, node: ir.Node) -> None:
     transpose, reshape = _remerged(node)
     inputs = [_unsplit(value) for value in (queries, keys, values)]
     new = ir.node("MultiHeadAttention", inputs, {"num_heads": _heads(queries)}, domain=MICROSOFT)
-    _replace(graph, node, new, [(reshape.outputs[0], new.outputs[0])])
+    replace_node(graph, node, new, [(reshape.outputs[0], new.outputs[0])])
     graph.remove([reshape, transpose, node], safe=True)
 
 

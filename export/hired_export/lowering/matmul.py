@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from hired_export.graphs import replace_uses
+from hired_export.graphs import replace_node
 from hired_export.lowering.cpu import MICROSOFT
 from hired_export.quantisation import Scheme
 
@@ -26,9 +26,9 @@ def scales_name(weight: str) -> str:
     return f"{weight}.scales"
 
 
-def lower(model: ir.Model, scheme_of: Callable[[str], Scheme | None]) -> list[str]:
-    """Rewrites every MatMul whose weight has a scheme, in place; returns the weights' names, in graph order."""
-    graph, done = model.graph, []
+def lower(model: ir.Model, scheme_of: Callable[[str], Scheme | None]) -> None:
+    """Rewrites every MatMul whose weight has a scheme, in place."""
+    graph = model.graph
     for node in [n for n in graph if n.op_type == "MatMul"]:
         x, weight = node.inputs
         assert x is not None
@@ -53,12 +53,11 @@ def lower(model: ir.Model, scheme_of: Callable[[str], Scheme | None]) -> list[st
             "accuracy_level": INT8_ACCUMULATION,
         }
         new = ir.node("MatMulNBits", [x, quantised, scales], attributes, domain=MICROSOFT)
-        _take_place(graph, node, new)
+        replace_node(graph, node, new, [(node.outputs[0], new.outputs[0])])
+        graph.remove(node, safe=True)
         assert not weight.uses(), f"{weight.name} is read by more than one MatMul"
         del graph.initializers[weight.name]
-        done.append(weight.name)
     graph.opset_imports[MICROSOFT] = 1
-    return done
 
 
 def _placeholder(graph: ir.Graph, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
@@ -66,16 +65,3 @@ def _placeholder(graph: ir.Graph, name: str, dtype: ir.DataType, shape: tuple[in
     value.const_value = ir.ExternalTensor("", 0, 0, dtype, shape=ir.Shape(shape), name=name)
     graph.register_initializer(value)
     return value
-
-
-def _take_place(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
-    was, now = old.outputs[0], new.outputs[0]
-    now.shape, now.type = was.shape, was.type
-    graph.insert_before(old, new)
-    replace_uses(was, now)
-    for i, value in enumerate(graph.outputs):
-        if value is was:
-            graph.outputs[i] = now
-    name, was.name = was.name, None
-    now.name = name
-    graph.remove(old, safe=True)

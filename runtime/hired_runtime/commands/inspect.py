@@ -8,7 +8,6 @@ from pathlib import Path
 from hired_edge import strict
 from hired_edge.bundle import read_manifest
 from hired_edge.manifest import Manifest
-from hired_edge.plan import memory_plan
 from hired_runtime.commands import options
 
 help = "print what a bundle says about itself"
@@ -16,14 +15,13 @@ help = "print what a bundle says about itself"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_bundle(parser)
-    parser.add_argument("--json", action="store_true", help="print the whole manifest and the memory plan as JSON")
+    parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
 
 
 def run(args: argparse.Namespace) -> None:
     manifest = read_manifest(Path(args.bundle))
     if args.json:
-        plan = memory_plan(manifest)
-        options.print_json({"manifest": strict.to_json(manifest), "memory": {**vars(plan), "total": plan.total}})
+        options.print_json(strict.to_json(manifest))
     else:
         print(describe(manifest))
 
@@ -31,7 +29,7 @@ def run(args: argparse.Namespace) -> None:
 def describe(manifest: Manifest) -> str:
     """A page for people."""
     text, vision, limits, stored = manifest.text, manifest.vision, manifest.limits, manifest.quantisation
-    plan = memory_plan(manifest)
+    plan = manifest.memory
     worst = max(manifest.parity, key=lambda check: check.max_abs_error / check.tolerance, default=None)
     rows = {
         "family": f"{manifest.family} from {manifest.checkpoint}, target {manifest.target}, {stored.precision}",

@@ -81,7 +81,10 @@ def report(answer: Answer) -> dict:
 
 def summary(answer: Answer) -> str:
     """Two lines for people: what was kept, and where the time went."""
-    kept = [f"{s.visual_tokens} of {s.tiling.stock_tokens} visual tokens ({s.policy})" for s in answer.selections]
+    kept = [
+        f"{s.visual_tokens} of {s.tiling.stock_tokens} visual tokens ({s.policy}, {s.unused} of the budget unused)"
+        for s in answer.selections
+    ]
     times = [f"{name} {answer.timings_ms.get(name, 0.0):.0f}" for name in (*STAGES, "ttft", "total")]
     rate = answer.decode_tokens_per_s
     speed = "" if rate is None else f"; {rate:.1f} tokens/s"
