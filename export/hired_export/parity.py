@@ -28,9 +28,13 @@ from hired_export.shipped import DECODE_STEPS, SEED, TOKENS, Language, Seeded, s
 
 WHOLE_MODEL_BYTES = 2 * 2**30
 GOLDEN_BYTES = 6 * 2**30
-FLOAT_TOLERANCE, INTEGER_TOLERANCE = 1e-4, 6e-2
-"""Of the largest reference value. The second is for a whole model as shipped, whose MatMulNBits round activations to
-int8; pieces are compared with activations in float32, so a wrong weight or scale cannot hide behind that."""
+PIECE_TOLERANCE, WHOLE_TOLERANCE, ROUNDED_TOLERANCE = 1e-4, 1e-3, 0.25
+"""Of the largest reference value: one piece; the whole model; the whole model as shipped where it is quantised.
+
+MatMulNBits as shipped rounds activations to int8, which moves logits by some per cent a model. The first two are
+compared with activations in float32, so a wrong weight or scale cannot hide behind that; the last one shows a broken
+kernel and no more.
+"""
 FEATURES = ("image_features", "allocation_attention", "selection_attention")
 
 
@@ -127,7 +131,7 @@ def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tu
     outputs = runner.run(list(FEATURES), {"pixel_values": pixels})
     got: dict[str, NDArray] = dict(zip(FEATURES, map(np.asarray, outputs), strict=True))
     found = [
-        _compare(f"vision.{name}", got[name], reference.numpy(), FLOAT_TOLERANCE)
+        _compare(f"vision.{name}", got[name], reference.numpy(), PIECE_TOLERANCE)
         for name, reference in zip(FEATURES, expected, strict=True)
     ]
     write_tensors(job.bundle / "golden/vision.inputs.safetensors", {"pixel_values": pixels})
@@ -148,10 +152,10 @@ def _check_layers(language: Language, spec: ModelSpec, references: References) -
         source = f"hidden_states.{index}" if index else "inputs_embeds"
         got = language.cut(source, f"hidden_states.{index + 1}", hidden)
         expected = references.layer(index, torch.from_numpy(hidden)).numpy()
-        yield _compare(f"language.layers.{index}", got, expected, FLOAT_TOLERANCE)
+        yield _compare(f"language.layers.{index}", got, expected, PIECE_TOLERANCE)
     got = language.cut(f"hidden_states.{last + 1}", "logits", hidden)
     expected = references.head(torch.from_numpy(hidden[:, -1])).numpy()
-    yield _compare("language.lm_head", got, expected, FLOAT_TOLERANCE)
+    yield _compare("language.lm_head", got, expected, PIECE_TOLERANCE)
 
 
 def _check_whole(
@@ -165,9 +169,14 @@ def _check_whole(
     golden = [_golden_language(job.bundle, inputs, logits)]
     if _text_bytes(spec) > WHOLE_MODEL_BYTES:
         return [], golden
-    expected = references.whole(torch.from_numpy(inputs.embeds)).numpy()[0]
-    tolerance = FLOAT_TOLERANCE if job.decoder is None else INTEGER_TOLERANCE
-    return [_compare("language", logits, expected[TOKENS - 1 :], tolerance)], golden
+    expected = references.whole(torch.from_numpy(inputs.embeds)).numpy()[0, TOKENS - 1 :]
+    if job.decoder is None:
+        return [_compare("language", logits, expected, WHOLE_TOLERANCE)], golden
+    unrounded = language.generate(inputs, as_shipped=False)
+    return [
+        _compare("language", unrounded, expected, WHOLE_TOLERANCE),
+        _compare("language, activations in int8", logits, expected, ROUNDED_TOLERANCE),
+    ], golden
 
 
 def _text_bytes(spec: ModelSpec) -> int:

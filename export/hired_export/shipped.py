@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,22 +65,29 @@ class Language:
 
     def cut(self, source: str, target: str, hidden: NDArray) -> NDArray:
         """The value `target` computed from `source` by the shipped graph's own nodes."""
-        model = onnx.load(self.path, load_external_data=False)
-        _cut(model, source, target)
-        _compute_in_float(model)
-        path = self.path.with_name("parity-cut.onnx")  # beside the weights that it refers to
-        try:
-            path.write_bytes(model.SerializeToString())
-            runner = session(path)
-        finally:
-            path.unlink(missing_ok=True)
+        runner = self._in_float(lambda model: _cut(model, source, target))
         names = {value.name for value in runner.get_inputs()}
         (result,) = runner.run([target], self.feeds(names, (source, hidden), 0, self.empty_cache()))
         return np.asarray(result)
 
-    def generate(self, inputs: Seeded) -> NDArray:
-        """Logits (1 + DECODE_STEPS, V): after the prompt, then after each further token."""
-        runner = session(self.path)
+    def _in_float(self, edit: Callable[[onnx.ModelProto], None]) -> ort.InferenceSession:
+        """The edited graph, its activations left in float32."""
+        model = onnx.load(self.path, load_external_data=False)
+        edit(model)
+        _compute_in_float(model)
+        path = self.path.with_name("parity-check.onnx")  # beside the weights that it refers to
+        try:
+            path.write_bytes(model.SerializeToString())
+            return session(path)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def generate(self, inputs: Seeded, *, as_shipped: bool = True) -> NDArray:
+        """Logits (1 + DECODE_STEPS, V): after the prompt, then after each further token.
+
+        `as_shipped`: False leaves the activations of quantised products in float32.
+        """
+        runner = session(self.path) if as_shipped else self._in_float(lambda model: None)
         names = {value.name for value in runner.get_inputs()}
         layers = self._spec.decoder.layers
         past, logits, start = self.empty_cache(), [], 0
