@@ -69,9 +69,12 @@ class Pipeline:
         """
         return Generation(self._run(request), self._turns)
 
-    def look(self, request: Request, timings: Timings | None = None) -> list[Selection]:
+    def look(self, request: Request) -> list[Selection]:
         """The first half of a request: which visual tokens of its pictures would be kept."""
-        timings = timings or Timings()
+        with self._turns.lock:  # the vision engine holds one request's features
+            return self._look(request, Timings())
+
+    def _look(self, request: Request, timings: Timings) -> list[Selection]:
         budget = request.budget or self._default_budget
         with timings.stage("preprocess"):
             pictures = [load_picture(source) for source in request.images]
@@ -103,7 +106,7 @@ class Pipeline:
         with timings.stage("preprocess"):
             prompt = self.prompt.render(request.messages, pictures=len(request.images))
             check_request(self.limits, visual=0, text=len(prompt.ids), new=new_tokens, images=len(request.images))
-        selections = self.look(request, timings)
+        selections = self._look(request, timings)
         with timings.stage("select"):
             embeds = self._splice(prompt, selections)
         tokens: list[int] = []
