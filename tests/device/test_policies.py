@@ -13,6 +13,7 @@ from hired_edge.policies.hired import sub_image_scores
 from hired_edge.policies.hired_2024 import stripe_counts
 from hired_edge.policies.policy import ranks
 from hired_edge.tiling import Tiling, TilingRules, tile
+from tests.tiny.pictures import attention
 
 # 16 patches a tile, all the shapes that LLaVA-NeXT's grids have.
 SMALL = TilingRules("anyres", 56, 14, ((56, 112), (112, 56), (112, 112), (168, 56), (56, 168)))
@@ -33,18 +34,6 @@ def worked_example() -> tuple[Tiling, NDArray, NDArray]:
     allocation[0] = BASE.reshape(-1)
     allocation[1:] = 99  # only the base picture's map may count
     return tiling, allocation, np.tile(np.arange(16, dtype=np.float32), (5, 1))
-
-
-def attention(tiling: Tiling, seed: int) -> NDArray:
-    """A map that is smooth, full of ties, mostly zero or constant, by turns."""
-    rng, shape = np.random.default_rng(seed), (tiling.tiles, tiling.rules.patches_per_tile)
-    maps = [
-        rng.random(shape),
-        rng.integers(0, 3, shape),
-        np.where(rng.random(shape) < 0.05, 1.0, 0.0),
-        np.full(shape, 0.25),
-    ]
-    return maps[seed % 4].astype(np.float32)
 
 
 def counts(policy: str, tokens: int, alpha: Fraction = HALF) -> list[int]:

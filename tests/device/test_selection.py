@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from hired_edge.budget import Budget
 from hired_edge.errors import BundleError, InputError, LimitError
@@ -12,6 +11,7 @@ from hired_edge.packing import stock_gather
 from hired_edge.policies import POLICIES
 from hired_edge.selection import Selection, select
 from hired_edge.tiling import Tiling, TilingRules, tile
+from tests.tiny.pictures import attention
 
 NEXT = TilingRules("anyres", 336, 14, ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)))
 SMALL = TilingRules("anyres", 56, 14, ((56, 112), (112, 56), (112, 112), (168, 56), (56, 168)))
@@ -23,18 +23,6 @@ SIZES = st.one_of(
 SEEDS = st.integers(0, 2**32 - 1)
 BUDGETS = st.one_of(st.integers(0, 110), st.just(10**6))
 ALPHAS = st.sampled_from([0, 0.1, 0.3, 0.5, 0.9, 1])
-
-
-def attention(tiling: Tiling, seed: int) -> NDArray[np.float32]:
-    """A map that is smooth, full of ties, mostly zero or constant, by turns."""
-    rng, shape = np.random.default_rng(seed), (tiling.tiles, tiling.rules.patches_per_tile)
-    maps = [
-        rng.random(shape),
-        rng.integers(0, 3, shape),
-        np.where(rng.random(shape) < 0.05, 1.0, 0.0),
-        np.full(shape, 0.25),
-    ]
-    return maps[seed % 4].astype(np.float32)
 
 
 def select_one(

@@ -22,21 +22,6 @@ Measure = Callable[[str, NDArray, NDArray], float]
 TOLERANCE = 1e-4
 """On logits, absolute; their natural scale is some units."""
 
-TABLE = [
-    (640, 480),
-    (480, 640),
-    (1000, 300),
-    (672, 672),
-    (336, 1008),
-    (1008, 336),
-    (336, 336),
-    (1920, 1080),
-    (1024, 899),
-    (5000, 20),
-    (20, 5000),
-]
-"""Pictures (width, height) of the algorithm reference's table, for tiles of 336 px."""
-
 
 def scaled(width: int, height: int) -> tuple[int, int]:
     """A size of the table for tiles of 56 px, a sixth."""

@@ -18,23 +18,11 @@ from transformers.models.llava_next.processing_llava_next import LlavaNextProces
 
 from hired_edge.packing import stock_gather
 from hired_edge.tiling import Tiling, TilingRules, tile
+from tests.tiny.pictures import TABLE
 
 NEXT = TilingRules("anyres", 336, 14, ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008)))
 SMALL = TilingRules("anyres", 112, 14, ((112, 224), (224, 112), (224, 224), (336, 112), (112, 336), (224, 336)))
 
-TABLE = [
-    (640, 480),
-    (480, 640),
-    (1000, 300),
-    (672, 672),
-    (336, 1008),
-    (1008, 336),
-    (336, 336),
-    (1920, 1080),
-    (1024, 899),
-    (5000, 20),
-    (20, 5000),
-]
 SIDES = st.one_of(st.integers(1, 4000), st.sampled_from([1, 20, 111, 112, 113, 335, 336, 337, 672, 1008, 5000, 60000]))
 
 

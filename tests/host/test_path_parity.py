@@ -24,8 +24,9 @@ from hired_export.exporter import export
 from hired_export.families import AttentionChoice, read_spec
 from hired_runtime.prompt import question
 from tests.host.bundles import LENGTH, PARITY, Bundles, options
-from tests.host.reference import TABLE, TOLERANCE, Measure, Reference, opened, picture, scaled, taken
+from tests.host.reference import TOLERANCE, Measure, Reference, opened, picture, scaled, taken
 from tests.tiny.checkpoints import write_checkpoint
+from tests.tiny.pictures import TABLE
 
 References = Callable[[str], Reference]
 PROMPT = "What is shown in this picture?"

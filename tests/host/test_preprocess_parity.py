@@ -22,23 +22,14 @@ from hired_edge.tiling import TilingRules, tile
 from hired_runtime import preprocess
 from hired_runtime.pictures import load_picture
 from hired_runtime.preprocess import pixel_values
+from tests.tiny.pictures import TABLE
 
 GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 PROCESSORS = {"anyres": "LlavaNextImageProcessor", "single": "CLIPImageProcessor"}  # as the published checkpoints say
 
 # The reference's table (width, height), then degenerate and awkward ones.
 SIZES = [
-    (640, 480),
-    (480, 640),
-    (1000, 300),
-    (672, 672),
-    (336, 1008),
-    (1008, 336),
-    (336, 336),
-    (1920, 1080),
-    (1024, 899),
-    (5000, 20),
-    (20, 5000),
+    *TABLE,
     (1, 1),
     (3, 2),
     (1, 37),
