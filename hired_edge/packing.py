@@ -32,14 +32,19 @@ class Packing:
         return int(np.count_nonzero(self.mask)) + int(np.count_nonzero(self.newline_rows))
 
 
+def check_newlines(asked: str | None) -> None:
+    """Raises InputError for a newline policy that there is not; None, the default's place, is one."""
+    if asked is not None and asked not in NEWLINES:
+        raise InputError(f"newline policy {asked!r}", expected=", ".join(NEWLINES), fix="pass another --newlines")
+
+
 def newline_policy(tiling: Tiling, asked: str | None, default: str | None = None) -> str:
     """The newline policy in force: what the user asked for, else the selection policy's default, else the family's own.
 
     Raises:
         InputError: an unknown name, or newlines for a family that has none.
     """
-    if asked is not None and asked not in NEWLINES:
-        raise InputError(f"newline policy {asked!r}", expected=", ".join(NEWLINES), fix="pass another --newlines")
+    check_newlines(asked)
     if tiling.rules.kind == "single":
         if asked not in (None, "none"):
             got = f"newline policy {asked!r} for a model that sees one tile, without newlines"

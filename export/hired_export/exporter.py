@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from hired_edge import __version__
 from hired_edge.budget import Budget, parse_budget
-from hired_edge.bundle import Bundle, write_manifest
+from hired_edge.bundle import write_manifest
 from hired_edge.errors import InputError, LimitError
 from hired_edge.limits import Limits, derive_limits
 from hired_edge.manifest import (
@@ -165,9 +165,7 @@ def export(
         )
         size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
         with step("hashes", options.progress, size) as on_bytes:
-            manifest = write_manifest(partial, manifest, on_bytes)
-        Bundle.open(partial, verify=False)
-    return manifest
+            return write_manifest(partial, manifest, on_bytes)  # which reads back and checks what it writes
 
 
 def _limits(spec: ModelSpec, options: ExportOptions) -> Limits:

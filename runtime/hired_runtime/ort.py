@@ -61,14 +61,12 @@ def _session(path: Path, threads: int | None) -> ort.InferenceSession:
     options.enable_cpu_mem_arena = False
     if threads is not None:
         options.intra_op_num_threads = threads
-    try:
+    with _reported(
+        f"load {path.name}",
+        expected="a version that runs this bundle's opset (1.23.2 or newer for --target cpu)",
+        fix="upgrade onnxruntime, or export again with this version's hired-edge",
+    ):
         return ort.InferenceSession(str(path), options, providers=[PROVIDER])
-    except Exception as error:  # its classes are generated and share no public base
-        raise BundleError(
-            f"onnxruntime {ort.__version__} cannot load {path.name} ({' '.join(str(error).split())[:200]})",
-            expected="a version that runs this bundle's opset (1.23.2 or newer for --target cpu)",
-            fix="upgrade onnxruntime, or export again with this version's hired-edge",
-        ) from None
 
 
 def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
@@ -80,16 +78,17 @@ def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
 
 
 @contextmanager
-def _reported() -> Iterator[None]:
-    """Turns what ONNX Runtime raises into one BundleError: a graph that is not as its manifest says, or no memory."""
+def _reported(
+    what: str = "run a graph",
+    expected: str = "graphs that are as the manifest says, and memory for them",
+    fix: str = "check the bundle with `hired-edge verify`, or export it again",
+) -> Iterator[None]:
+    """Turns whatever ONNX Runtime raises into one BundleError."""
     try:
         yield
     except Exception as error:  # its classes are generated and share no public base
-        raise BundleError(
-            f"onnxruntime {ort.__version__} cannot run a graph ({' '.join(str(error).split())[:200]})",
-            expected="graphs that are as the manifest says, and memory for them",
-            fix="check the bundle with `hired-edge verify`, or export it again",
-        ) from None
+        got = f"onnxruntime {ort.__version__} cannot {what} ({' '.join(str(error).split())[:200]})"
+        raise BundleError(got, expected=expected, fix=fix) from None
 
 
 class OrtVision:

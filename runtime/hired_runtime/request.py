@@ -9,7 +9,7 @@ from typing import Any
 from hired_edge.budget import Budget, parse_alpha, parse_budget
 from hired_edge.errors import InputError
 from hired_edge.limits import Limits
-from hired_edge.packing import NEWLINES
+from hired_edge.packing import check_newlines
 from hired_edge.policies import policy_named
 from hired_edge.selection import Selection
 from hired_runtime.pictures import PictureSource
@@ -38,7 +38,7 @@ class Request:
     images: Sequence[PictureSource] = ()
     visual_tokens: Budget | str | int | None = None
     policy: str = "hired"
-    alpha: float = 0.5
+    alpha: float | str = 0.5
     newlines: str | None = None
     max_new_tokens: int | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
@@ -48,10 +48,7 @@ class Request:
         # Here, because opening a bundle may take a minute and a vision engine a second.
         parse_alpha(self.alpha)
         chosen = policy_named(self.policy)
-        if self.newlines is not None and self.newlines not in NEWLINES:
-            raise InputError(
-                f"newline policy {self.newlines!r}", expected=", ".join(NEWLINES), fix="pass another --newlines"
-            )
+        check_newlines(self.newlines)
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise InputError(
                 f"max_new_tokens {self.max_new_tokens}", expected="1 or more", fix="pass another --max-new-tokens"

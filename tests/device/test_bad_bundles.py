@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from hired_edge import strict
 from hired_edge.manifest import Manifest
@@ -20,19 +19,6 @@ from tests.tiny.manifests import forge
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 PROMPT = ("--prompt", "What is it?", "--max-new-tokens", "2")
 MANIFEST = "manifest.json"
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "picture.png"
-    Image.effect_noise((130, 97), 90).convert("RGB").save(path)
-    return path
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """A copy, to be spoiled."""
-    return Path(shutil.copytree(BUNDLE, tmp_path / "bundle"))
 
 
 def change_manifest(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import struct
 import zlib
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 import hired_runtime
 from hired_edge.budget import parse_budget
@@ -23,19 +21,6 @@ from tests.tiny.commands import Capture, accepted, refused
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 PROMPT = ("--prompt", "What is it?", "--max-new-tokens", "2")
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "picture.png"
-    Image.effect_noise((130, 97), 90).convert("RGB").save(path)
-    return path
-
-
-@pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    """A copy, to be spoiled."""
-    return Path(shutil.copytree(BUNDLE, tmp_path / "bundle"))
 
 
 # Pictures.

@@ -11,20 +11,12 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from hired_edge import cli
 from tests.tiny.commands import Capture, check_refusal, finish, start
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 PROMPT = ("--prompt", "What is shown in this picture?")
-
-
-@pytest.fixture(scope="module")
-def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("pictures") / "picture.png"
-    Image.effect_noise((130, 97), 90).convert("RGB").save(path)
-    return path
 
 
 def test_ctrl_c_while_an_answer_is_streamed(picture: Path) -> None:
