@@ -10,8 +10,12 @@ from hired_edge.policies.full import FULL
 from hired_edge.policies.hired import HIRED
 from hired_edge.policies.hired_2024 import HIRED_2024
 from hired_edge.policies.policy import Policy
+from hired_edge.policies.random import RANDOM
+from hired_edge.policies.top_cls import TOP_CLS
+from hired_edge.policies.uniform import UNIFORM
 
-POLICIES: Mapping[str, Policy] = MappingProxyType({policy.name: policy for policy in (HIRED, HIRED_2024, FULL)})
+_ALL = (HIRED, HIRED_2024, FULL, RANDOM, UNIFORM, TOP_CLS)
+POLICIES: Mapping[str, Policy] = MappingProxyType({policy.name: policy for policy in _ALL})
 
 
 def policy_named(name: str) -> Policy:

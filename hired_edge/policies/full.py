@@ -18,4 +18,4 @@ def prepare(
     return lambda tokens: tiling.eligible
 
 
-FULL = Policy("full", prepare, strict=False, stock=True)
+FULL = Policy("full", prepare, strict=False, stock=True, uses_alpha=False)

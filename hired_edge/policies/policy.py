@@ -40,6 +40,7 @@ class Policy:
         strict: whether the mask for n holds exactly min(n, eligible) patches. If not, it holds at most n.
         newlines: the newline policy unless the user asks for another; None for the family's own.
         stock: whether it stands for the whole stock sequence, whatever the budget.
+        uses_alpha: whether alpha makes a difference.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Policy:
     strict: bool = True
     newlines: str | None = None
     stock: bool = False
+    uses_alpha: bool = True
 
 
 def ranks(scores: NDArray) -> NDArray[np.int64]:

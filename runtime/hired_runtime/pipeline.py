@@ -1,15 +1,17 @@
 """picture -> tiles -> vision engine -> allocate -> select -> splice -> prefill -> decode, in that order, each timed.
 
-One request at a time, one row: batches and conversations that reuse a prefix are not here yet.
+A request is one row. `see`, `splice` and `decode` are steps of their own for whoever puts several rows together
+(`hired_runtime.evaluation`). Conversations that reuse a prefix are not here yet.
 """
 
 from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,11 +20,11 @@ from hired_edge.bundle import Bundle
 from hired_edge.limits import Limits, check_request
 from hired_edge.packing import newline_policy
 from hired_edge.selection import Selection, select
-from hired_edge.tiling import tile
-from hired_runtime.backend import AttentionMaps, Backend, Floats
+from hired_edge.tiling import Tiling, tile
+from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
 from hired_runtime.embedding import Embedding
 from hired_runtime.generation import Generation, Turns
-from hired_runtime.pictures import load_picture
+from hired_runtime.pictures import PictureSource, load_picture
 from hired_runtime.preprocess import pixel_values
 from hired_runtime.prompt import EncodedPrompt, PromptTemplate
 from hired_runtime.request import Answer, Request
@@ -51,6 +53,18 @@ class Timings:
         self.ms[name] = 1e3 * (time.perf_counter() - self.started)
 
 
+class Seen(NamedTuple):
+    """Pictures that the vision engine has seen; it holds their features, a slot each, until it sees others."""
+
+    tilings: list[Tiling]
+    maps: list[AttentionMaps]
+
+    def select(self, budget: Budget, policy: str, alpha: float | str, newlines: str | None) -> list[Selection]:
+        """Allocate and select: see `hired_edge.selection.select`."""
+        allocation, selection = [each.allocation for each in self.maps], [each.selection for each in self.maps]
+        return select(self.tilings, allocation, selection, budget, policy, alpha, newlines)
+
+
 class Pipeline:
     """An opened bundle's engines, prompt and tables, put together. `hired_runtime.open` makes one."""
 
@@ -58,46 +72,47 @@ class Pipeline:
         manifest = bundle.manifest
         self.bundle, self.manifest, self.limits, self.backend = bundle, manifest, limits, backend
         self._default_budget = default_budget
-        self._embedding = Embedding(bundle)
+        self.embedding = Embedding(bundle)
         self.prompt = PromptTemplate.open(bundle.root, manifest.prompt, image_token=manifest.image_token)
-        self._turns = Turns()
+        self.turns = Turns()
 
     def generate(self, request: Request) -> Generation:
         """Starts a request; work is done as the generation is iterated.
 
         Raises (while iterating): InputError, LimitError.
         """
-        return Generation(self._run(request), self._turns)
+        return Generation(self._run(request), self.turns)
 
     def look(self, request: Request) -> list[Selection]:
         """The first half of a request: which visual tokens of its pictures would be kept."""
-        with self._turns.lock:  # the vision engine holds one request's features
+        with self.turns.lock:  # the vision engine holds one request's features
             return self._look(request, Timings())
 
     def _look(self, request: Request, timings: Timings) -> list[Selection]:
         budget = request.budget or self._default_budget
+        seen = self.see(request.images, budget, request.newlines, timings)
+        with timings.stage("select"):
+            return seen.select(budget, request.policy, request.alpha, request.newlines)
+
+    def see(self, sources: Sequence[PictureSource], budget: Budget, newlines: str | None, timings: Timings) -> Seen:
+        """Cuts pictures into tiles and runs the vision tower on them. Call it with `turns.lock` held.
+
+        Raises:
+            InputError: a picture that cannot be read, or a newline policy that the family does not have.
+            LimitError: a budget or a number of pictures over what the bundle was opened with.
+        """
         with timings.stage("preprocess"):
-            pictures = [load_picture(source) for source in request.images]
+            pictures = [load_picture(source) for source in sources]
             tilings = [tile(picture.height, picture.width, self.manifest.vision.tiling) for picture in pictures]
             for tiling in tilings:
-                newline_policy(tiling, request.newlines)  # a family without rows refuses kept rows
+                newline_policy(tiling, newlines)  # a family without rows refuses kept rows
             tiles = max((tiling.tiles for tiling in tilings), default=1)
             visual = budget.tokens(tilings) if tilings else 0
             check_request(self.limits, visual=visual, text=0, new=0, images=len(pictures), tiles=tiles)
             rules = self.manifest.vision.preprocess
             pixels = [pixel_values(*each, rules) for each in zip(pictures, tilings, strict=True)]
         with timings.stage("vision"):
-            maps: list[AttentionMaps] = [self.backend.vision.encode(each, slot) for slot, each in enumerate(pixels)]
-        with timings.stage("select"):
-            return select(
-                tilings,
-                [each.allocation for each in maps],
-                [each.selection for each in maps],
-                budget,
-                policy=request.policy,
-                alpha=request.alpha,
-                newlines=request.newlines,
-            )
+            return Seen(tilings, [self.backend.vision.encode(each, slot) for slot, each in enumerate(pixels)])
 
     def _run(self, request: Request) -> Generator[str, None, Answer]:
         timings = Timings()
@@ -108,12 +123,12 @@ class Pipeline:
             check_request(self.limits, visual=0, text=len(prompt.ids), new=new_tokens, images=len(request.images))
         selections = self._look(request, timings)
         with timings.stage("select"):
-            embeds = self._splice(prompt, selections)
+            row = self.splice(prompt, selections)
         tokens: list[int] = []
         text: list[str] = []
         stopped = False
         try:
-            for token in self._decode(embeds, request.sampling, new_tokens, timings):
+            for (token,) in self.decode([row], request.sampling, new_tokens, timings):
                 tokens.append(token)
                 stopped = token in self.manifest.stop_token_ids
                 piece = stream.flush() if stopped else stream.push(token)
@@ -144,30 +159,48 @@ class Pipeline:
             peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         )
 
-    def _splice(self, prompt: EncodedPrompt, selections: list[Selection]) -> Floats:
-        """(1, S, D): text embeddings with each picture's kept features and newlines in its place."""
-        text = self._embedding.rows(prompt.ids)
+    def splice(self, prompt: EncodedPrompt, selections: Sequence[Selection]) -> Floats:
+        """(S, D): text embeddings with each picture's kept features and newlines in its place."""
+        text = self.embedding.rows(prompt.ids)
         parts, done = [], 0
         for slot, (at, selection) in enumerate(zip(prompt.splices, selections, strict=True)):
             visual = self.backend.vision.gather(selection.gather, slot)  # -1 gathers a row that is overwritten next
-            visual[selection.gather < 0] = self._embedding.newline
+            visual[selection.gather < 0] = self.embedding.newline
             parts += [text[done:at], visual]
             done = at
-        return np.concatenate([*parts, text[done:]])[None]
+        return np.concatenate([*parts, text[done:]])
 
-    def _decode(self, embeds: Floats, options: SamplingOptions, count: int, timings: Timings) -> Iterator[int]:
-        """Prefill, then one step a token: at most `count` tokens."""
-        sampler, language = Sampler(options), self.backend.language
-        length = embeds.shape[1]
+    def decode(
+        self, rows: Sequence[Floats], options: SamplingOptions, count: int, timings: Timings
+    ) -> Iterator[list[int]]:
+        """Prefill, then one step a token: at most `count` times the next token of each row.
+
+        Rows know no stop token: one that has ended goes on, and writes nothing but its own cache.
+
+        Args:
+            rows: B sequences of embeddings (S_i, D), together in one batch.
+        """
+        sampler, language = Sampler(options, len(rows)), self.backend.language
+        lengths = np.array([len(row) for row in rows])
+        embeds = _padded(rows)
         with timings.stage("prefill"):
-            logits = language.step(embeds, np.array([0]), np.array([length - 1]))
-            token = int(sampler(logits)[0])
+            logits = language.step(embeds, np.zeros_like(lengths), lengths - 1)
+            tokens: Ints = sampler(logits)
         timings.mark("ttft")
-        for position in range(length, length + count):
-            yield token
-            if position == length + count - 1:
+        for step in range(count):
+            yield tokens.tolist()
+            if step == count - 1:
                 return
             with timings.stage("decode"):
-                step = self._embedding.rows(np.array([token]))[None]
-                logits = language.step(step, np.array([position]), np.array([0]))
-                token = int(sampler(logits)[0])
+                logits = language.step(self.embedding.rows(tokens)[:, None], lengths + step, np.zeros_like(lengths))
+                tokens = sampler(logits)
+
+
+def _padded(rows: Sequence[Floats]) -> Floats:
+    """Rows (S_i, D) as one array (B, S, D), zeros behind the shorter ones."""
+    if len(rows) == 1:
+        return rows[0][None]
+    embeds = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]), np.float32)
+    for padded, row in zip(embeds, rows, strict=True):
+        padded[: len(row)] = row
+    return embeds

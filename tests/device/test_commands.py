@@ -13,6 +13,7 @@ from PIL import Image
 import hired_runtime
 from hired_edge import cli
 from hired_edge.bundle import read_manifest
+from hired_edge.policies import POLICIES
 from tests.tiny.children import largest_file
 from tests.tiny.commands import Capture, accepted, refused
 
@@ -131,7 +132,7 @@ def test_a_stop_string_ends_the_answer(picture: Path, capsys: Capture) -> None:
     assert answer(capsys, picture, "--max-new-tokens", 24, "--stop", stop)["text"] == text[: text.index(stop)]
 
 
-@pytest.mark.parametrize("policy", ["hired", "hired-2024", "full"])
+@pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_every_policy_answers(policy: str, picture: Path, capsys: Capture) -> None:
     report = answer(capsys, picture, "--policy", policy, "--alpha", 0.3, "--max-new-tokens", 1)
     assert report["visual"]["kept"] > 0

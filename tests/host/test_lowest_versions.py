@@ -15,7 +15,8 @@ def lowest(requirements: list[str]) -> list[str]:
 
 def test_the_device_tests_pass_on_the_oldest_supported_versions(tmp_path: Path) -> None:
     project = pyproject()["project"]
-    oldest = lowest([*project["dependencies"], *project["optional-dependencies"]["cpu"]])
+    extras = project["optional-dependencies"]
+    oldest = lowest([*project["dependencies"], *extras["cpu"], *extras["eval"]])
     assert all("==" in requirement for requirement in oldest)
     python = environment("lowest", [*oldest, *pins("pytest", "hypothesis")], python_310())
     versions = "import sys, numpy, PIL; print(sys.version.split()[0], numpy.__version__, PIL.__version__)"

@@ -48,6 +48,7 @@ def test_each_commands_options_are_shown_without_extras(bare: Path) -> None:
     ("arguments", "extra"),
     [
         (["run", "bundle", "--image", "picture.png", "--prompt", "What is this?"], "cpu"),
+        (["eval", "bundle", "questions", "--report", "out"], "eval"),
         (["export", "checkpoint", "out", "--target", "cpu", "--visual-tokens", "20%"], "export"),
     ],
 )
@@ -65,8 +66,10 @@ def test_the_extras_that_errors_name_exist() -> None:
 
 
 def test_the_device_tests_pass_on_the_wheel_without_torch(tmp_path: Path) -> None:
-    requirements = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["cpu"]]
-    requirements += pins("numpy", "pillow", "tokenizers", "jinja2", "onnxruntime", "pytest", "hypothesis")
+    extras = PROJECT["optional-dependencies"]
+    requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["eval"]]
+    names = ("numpy", "pillow", "tokenizers", "jinja2", "onnxruntime", "matplotlib", "tqdm", "pytest", "hypothesis")
+    requirements += pins(*names)
     python = environment("device", requirements)
     for module in ("torch", "transformers", "onnx"):
         assert run(python, "-c", f"import {module}").returncode != 0
@@ -75,5 +78,6 @@ def test_the_device_tests_pass_on_the_wheel_without_torch(tmp_path: Path) -> Non
 
 def test_every_direct_dependency_is_pinned() -> None:
     extras = PROJECT["optional-dependencies"]
-    requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["export"], *extras["dev"]]
+    requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["eval"], *extras["export"]]
+    requirements += extras["dev"]
     assert pins(*{re.split(r"[>\[]", requirement)[0] for requirement in requirements})

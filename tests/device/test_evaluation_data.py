@@ -1,0 +1,233 @@
+"""What an evaluation reads and keeps: data sets and their bad rows, metrics, settings, the record of answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hired_edge.errors import InputError
+from hired_edge.policies import POLICIES
+from hired_runtime.evaluation import METRICS, Setting, read_dataset, settings_grid
+from hired_runtime.evaluation.record import ANSWERS, Identity, Record
+from hired_runtime.evaluation.settings import STOCK, Key
+from tests.tiny.children import largest_file
+from tests.tiny.questions import write_questions, write_rows
+
+GOOD = {"image": "0.png", "prompt": "What is it?", "answers": ["a card"], "task": "read"}
+
+
+# Data sets.
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b"{", "not JSON ("),
+        (b"\xff\xfe", "not JSON ('utf-8' codec"),
+        (b"[" * 100_000, "not JSON ("),
+        (b"1" * 5000, "not JSON ("),
+        (["image"], "a list is not an object"),
+        ({"prompt": "?", "answers": ["a"], "task": "read"}, "image is missing"),
+        ({"image": "0.png", "answers": ["a"], "task": "read"}, "prompt is missing"),
+        ({"image": "0.png", "prompt": "?", "task": "read"}, "answers is missing"),
+        ({"image": "0.png", "prompt": "?", "answers": ["a"]}, "task is missing"),
+        ({**GOOD, "image": 3}, "image is 3, not a string"),
+        ({**GOOD, "image": ""}, "image is empty"),
+        ({**GOOD, "prompt": None}, "prompt is None, not a string"),
+        ({**GOOD, "prompt": "half \ud800"}, "prompt holds half a character"),
+        ({**GOOD, "task": {}}, "task is an object, not a string"),
+        ({**GOOD, "answers": "a card"}, "answers is not a list of at least one string"),
+        ({**GOOD, "answers": []}, "answers is not a list of at least one string"),
+        ({**GOOD, "answers": ["a", 1]}, "answers is not a list of at least one string"),
+        ({**GOOD, "image": "../elsewhere.png"}, "'../elsewhere.png' lies outside the data set"),
+        ({**GOOD, "image": "/etc/passwd"}, "'/etc/passwd' lies outside the data set"),
+        ({**GOOD, "image": "link.png"}, "'link.png' lies outside the data set"),
+        ({**GOOD, "image": "9.png"}, "'9.png' is not there"),
+        ({**GOOD, "image": "."}, "'.' is not there"),
+        ({**GOOD, "image": "loop/0.png"}, "'loop/0.png' "),
+        ({**GOOD, "image": "a\0b.png"}, "'a\\x00b.png' cannot be a path"),
+        ({**GOOD, "image": "n" * 5000}, "nnn..."),
+    ],
+)
+def test_a_bad_row_has_a_line_and_a_reason(row: Any, reason: str, tmp_path: Path) -> None:
+    folder = tmp_path / "questions"
+    write_questions(folder, pictures=1)
+    (tmp_path / "elsewhere.png").touch()
+    (folder / "link.png").symlink_to(tmp_path / "elsewhere.png")
+    (folder / "loop").symlink_to("loop")
+    write_rows(folder, [GOOD, row, {**GOOD, "image": "./0.png"}])
+    dataset = read_dataset(folder)
+    assert [question.line for question in dataset.questions] == [1, 3]
+    assert dataset.questions[0].picture == dataset.questions[1].picture
+    (bad,) = dataset.bad_rows
+    assert bad.line == 2
+    assert reason in bad.reason
+    assert len(bad.reason) < 300
+    assert bad.reason.isprintable()
+
+
+def test_a_good_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "questions"
+    write_questions(folder, pictures=1)
+    text = "\ufeff" + json.dumps({**GOOD, "id": 7, "seed": [1]}) + "\r\n\n" + json.dumps(GOOD)
+    (folder / "questions.jsonl").write_bytes(text.encode())
+    dataset = read_dataset(folder)
+    assert dataset.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert dataset.bad_rows == []
+    assert [each.line for each in dataset.questions] == [1, 3]
+    first = dataset.questions[0]
+    assert (first.image, first.prompt, first.answers, first.task) == ("0.png", "What is it?", ("a card",), "read")
+    assert first.picture == (folder / "0.png").resolve()
+
+
+def test_a_data_set_of_which_nothing_can_be_used(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"questions\.jsonl cannot be read \(No such file or directory\)"):
+        read_dataset(tmp_path)
+    (tmp_path / "questions.jsonl").touch()
+    with pytest.raises(InputError, match=r"no row that can be answered \(0 bad\); expected at least one"):
+        read_dataset(tmp_path)
+    write_rows(tmp_path, [[], GOOD])
+    with pytest.raises(InputError, match=r"no row that can be answered \(2 bad; line 1: a list is not an object\)"):
+        read_dataset(tmp_path)
+
+
+# Metrics.
+
+
+@pytest.mark.parametrize(
+    ("answer", "accepted", "score"),
+    [
+        ("A Card", ["a card"], 1),
+        ("  a \n card.", ["A  card"], 1),
+        ("a card", ["A card."], 1),
+        ("STRASSE", ["stra\u00dfe"], 1),
+        ("two", ["2", "two"], 1),
+        ("a card ..", ["a card"], 0),
+        ("acard", ["a card"], 0),
+        ("a card, I think", ["a card"], 0),
+        ("", ["a card"], 0),
+        ("", [" . "], 1),
+        ("7", ["07"], 0),
+    ],
+)
+def test_exact(answer: str, accepted: list[str], score: float) -> None:
+    assert METRICS["exact"](answer, accepted) == score
+
+
+# Settings.
+
+
+def test_settings_that_come_to_the_same_have_one_key() -> None:
+    assert {Setting(policy, "100%", alpha).key for policy in POLICIES for alpha in (0, 0.5)} == {STOCK}
+    assert Setting("full", "20%") == Setting("full")
+    assert Setting("random", "20%", 0.1).key == Setting("random", "20.00%", "0.9").key == Key("random", "20%", None)
+    assert Setting("hired", "20%", 0.5).key == Setting("hired", "20 %", "1/2").key == Key("hired", "20%", "1/2")
+    assert Setting("hired", "20%", 0.1).key != Setting("hired", "20%", 0.3).key
+    assert Setting("hired", "64").key != Setting("hired-2024", "64").key
+
+
+def test_a_grid_has_every_combination_once() -> None:
+    grid = settings_grid(["full", "hired", "random"], ["100%", "20%", "20.0%"], ["0.5", "0.3", "1/2"])
+    assert [(each.policy, each.budget, each.shown_alpha) for each in grid] == [
+        ("full", "100%", None),
+        ("hired", "100%", 0.5),
+        ("hired", "20%", 0.5),
+        ("hired", "100%", 0.3),
+        ("hired", "20%", 0.3),
+        ("random", "100%", None),
+        ("random", "20%", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(("best",), "'best'"), (("hired", "many"), "'many'"), (("full", "many"), "'many'"), (("full", "1", 2), "alpha")],
+)
+def test_what_is_no_setting(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Setting(*arguments)
+
+
+# The record of answers.
+
+IDENTITY = Identity("digest", "questions", "exact", None, 48)
+KEY = Key("hired", "20%", "1/2")
+
+
+def test_a_record_keeps_what_it_was_given(tmp_path: Path) -> None:
+    texts = {(1, KEY): 'a "card"\n', (2, STOCK): "\ufffd\u00e9\ud83c", (1, STOCK): ""}
+    with Record(tmp_path / "deep" / "report", IDENTITY) as record:
+        record.add([(line, key, text) for (line, key), text in texts.items()])
+        assert record.texts == texts
+    with Record(tmp_path / "deep" / "report", IDENTITY) as record:
+        assert record.texts == texts
+    with Record(tmp_path / "deep" / "report", IDENTITY, restart=True) as record:
+        assert record.texts == {}
+
+
+@pytest.mark.parametrize("change", ["bundle", "questions", "metric", "newlines", "max_new_tokens"])
+def test_answers_of_another_run_are_refused_and_kept(change: str, tmp_path: Path) -> None:
+    with Record(tmp_path, IDENTITY) as record:
+        record.add([(1, KEY, "a card")])
+    before = (tmp_path / ANSWERS).read_bytes()
+    other = dataclasses.replace(IDENTITY, **{change: 3 if change == "max_new_tokens" else "other"})
+    with pytest.raises(
+        InputError, match=rf"another run \({change} .*as asked for now; pass another --report, or --res"
+    ):
+        Record(tmp_path, other)
+    assert (tmp_path / ANSWERS).read_bytes() == before
+    with Record(tmp_path, other, restart=True) as record:
+        assert record.texts == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"{}", "damaged at line 2"),
+        (b"\0\0\0", "damaged at line 2"),
+        (b'{"line": 1, "policy": "hired", "budget": "20%", "text": "a"}', "damaged at line 2"),
+        (b'{"line": "1", "policy": "hired", "budget": "20%", "alpha": null, "text": "a"}', "damaged at line 2"),
+    ],
+)
+def test_a_record_that_is_damaged_before_its_end_is_refused(line: bytes, message: str, tmp_path: Path) -> None:
+    with Record(tmp_path, IDENTITY):
+        pass
+    with (tmp_path / ANSWERS).open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(InputError, match=message):
+        Record(tmp_path, IDENTITY)
+    (tmp_path / ANSWERS).write_bytes(line + b"\n")
+    with pytest.raises(InputError, match="is not a record of answers"):
+        Record(tmp_path, IDENTITY)
+
+
+def test_one_run_a_folder(tmp_path: Path) -> None:
+    with Record(tmp_path, IDENTITY), pytest.raises(InputError, match="another process is writing"):
+        Record(tmp_path, IDENTITY, restart=True)
+    with Record(tmp_path, IDENTITY):
+        pass
+
+
+def test_a_record_where_nothing_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot be written"):
+        Record(tmp_path / "file", IDENTITY)
+    (tmp_path / ANSWERS).mkdir()
+    with pytest.raises(InputError, match=r"cannot be written \(Is a directory\)"):
+        Record(tmp_path, IDENTITY)
+
+
+def test_a_disk_that_fills_up_loses_only_what_did_not_fit(tmp_path: Path) -> None:
+    with Record(tmp_path, IDENTITY) as record:
+        record.add([(1, KEY, "a card")])
+        size = (tmp_path / ANSWERS).stat().st_size
+        with largest_file(size + 150), pytest.raises(InputError, match=r"cannot be written \(File too large\)"):
+            record.add([(2, KEY, "another card"), (3, KEY, "a third card")])
+    assert (tmp_path / ANSWERS).stat().st_size == size + 150  # the third answer is torn
+    with Record(tmp_path, IDENTITY) as record:
+        assert record.texts == {(1, KEY): "a card", (2, KEY): "another card"}
