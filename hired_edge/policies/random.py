@@ -1,7 +1,9 @@
 """A baseline: n eligible patches drawn uniformly over all partitions, without replacement.
 
-The draw is reproducible and a picture's own: it is seeded with the picture's selection attention, so two pictures of
-one size get different draws, and the same maps the same one on every machine. Draws for smaller n are nested in larger.
+The seed is the picture's selection attention itself, every bit of its float32 values: two pictures of one size get
+different draws, and equal attention an equal one. But the last bits of attention differ between processors and between
+versions of an engine, and one bit makes another draw: the draw is reproducible on the same backend only, and on another
+machine the same picture may well lose other patches. Draws for smaller n are nested in those for larger.
 """
 
 from __future__ import annotations

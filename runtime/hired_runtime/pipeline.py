@@ -54,7 +54,12 @@ class Timings:
 
 
 class Seen(NamedTuple):
-    """Pictures that the vision engine has seen; it holds their features, a slot each, until it sees others."""
+    """Pictures that the vision engine has seen; it holds their features, a slot each, until it sees others.
+
+    Args:
+        tilings: one a picture; it has T tiles of N patches.
+        maps: one a picture, (T, N) float32 each; the engine's own memory, as the features are.
+    """
 
     tilings: list[Tiling]
     maps: list[AttentionMaps]
@@ -160,7 +165,15 @@ class Pipeline:
         )
 
     def splice(self, prompt: EncodedPrompt, selections: Sequence[Selection]) -> Floats:
-        """(S, D): text embeddings with each picture's kept features and newlines in its place."""
+        """(S, D) float32: text embeddings with each picture's kept features and newlines in its place.
+
+        Args:
+            prompt: encoded, with a place for each picture.
+            selections: one a picture that was seen last, in order of their slots.
+
+        Raises:
+            BundleError: the tokenizer gives an id that the embedding has no row for.
+        """
         text = self.embedding.rows(prompt.ids)
         parts, done = [], 0
         for slot, (at, selection) in enumerate(zip(prompt.splices, selections, strict=True)):
@@ -175,10 +188,21 @@ class Pipeline:
     ) -> Iterator[list[int]]:
         """Prefill, then one step a token: at most `count` times the next token of each row.
 
-        Rows know no stop token: one that has ended goes on, and writes nothing but its own cache.
+        Rows know no stop token: one that has ended goes on, and writes nothing but its own cache. Rows do not see each
+        other, but an engine may round otherwise for another shape: a row's tokens are the ones that it would have
+        alone, or first diverge from them at a near-tie of the logits.
 
         Args:
-            rows: B sequences of embeddings (S_i, D), together in one batch.
+            rows: B sequences of embeddings (S_i, D) float32, together in one batch.
+            options: of every row; each draws on its own.
+            count: 1 or more.
+            timings: gains "prefill", "ttft" and "decode".
+
+        Yields:
+            B token ids.
+
+        Raises (while iterating):
+            BundleError: the engine fails, or a logit is not a finite number. The cache is then to be reset.
         """
         sampler, language = Sampler(options, len(rows)), self.backend.language
         lengths = np.array([len(row) for row in rows])

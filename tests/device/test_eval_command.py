@@ -25,6 +25,7 @@ from hired_edge.budget import parse_budget
 from hired_edge.bundle import read_manifest, write_manifest
 from hired_edge.limits import derive_limits
 from hired_runtime.commands import eval as command
+from hired_runtime.evaluation import runner
 from hired_runtime.evaluation.record import ANSWERS
 from tests.tiny.children import largest_file
 from tests.tiny.commands import Capture, accepted, refused, start
@@ -184,6 +185,28 @@ def test_another_data_set_needs_another_folder_or_a_restart(dataset: Path, tmp_p
     assert "8 of 8 answers made now" in accepted(capsys, "eval", BUNDLE, tmp_path / "other", *few, "--restart")
 
 
+def test_no_old_report_stays_beside_the_answers_of_a_restart(
+    dataset: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "report"
+    few = ("--report", folder, "--policies", "hired", "--budgets", "20%", "--max-new-tokens", 1)
+    accepted(capsys, "eval", BUNDLE, dataset, *few)
+    assert {path.name for path in folder.iterdir()} == FILES
+    answer, asked = runner.answer, []
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return answer(*args, **options)
+
+    monkeypatch.setattr(runner, "answer", interrupted)
+    assert cli.main(["eval", *map(str, (BUNDLE, dataset, *few, "--restart"))]) == 130
+    assert {path.name for path in folder.iterdir()} == {ANSWERS}
+    assert "6 of 12 answers made now" in accepted(capsys, "eval", BUNDLE, dataset, *few)
+    assert {path.name for path in folder.iterdir()} == FILES
+
+
 # Every step takes a while longer, so that a kill finds the run at work.
 SLOW = """
 import sys, time
@@ -259,4 +282,5 @@ def test_a_bar_is_shown_on_a_terminal_only(dataset: Path, tmp_path: Path) -> Non
     shown = os.read(main, 2**16).decode()
     os.close(main)
     assert "picture" in shown
-    assert "questions/s" in shown
+    assert "answers/s" in shown
+    assert "questions/s" not in shown

@@ -16,7 +16,7 @@ from hired_edge.errors import BundleError, InputError, LimitError
 from hired_edge.limits import derive_limits
 from hired_edge.tiling import tile
 from hired_runtime import ort
-from hired_runtime.evaluation import Setting, evaluate, settings_grid
+from hired_runtime.evaluation import Setting, evaluate, metrics, runner, settings_grid
 from hired_runtime.evaluation.answering import Job, answer
 from hired_runtime.evaluation.record import ANSWERS
 from hired_runtime.prompt import question
@@ -187,6 +187,31 @@ def test_settings_can_be_added(dataset: Path, tmp_path: Path, monkeypatch: pytes
     again = evaluate(BUNDLE, dataset, settings, max_new_tokens=5, report=tmp_path)
     assert (again.facts["answers_made_now"], counts["encode"]) == (0, 8)
     assert again.rows() == added.rows()
+
+
+def test_another_metric_scores_the_same_answers(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting = Setting("hired", "20%")
+    strict = evaluate(BUNDLE, dataset, [setting], max_new_tokens=3, report=tmp_path)
+    monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, "kind": lambda answer, accepted: 0.5})
+    kind = evaluate(BUNDLE, dataset, [setting], max_new_tokens=3, report=tmp_path, metric="kind")
+    assert (kind.facts["answers_made_now"], kind.facts["metric"]) == (0, "kind")
+    assert kind.answers(setting) == strict.answers(setting)
+    assert (strict.accuracy(setting).value, kind.accuracy(setting).value) == (0, 0.5)
+
+
+def test_answers_of_another_engine_or_version_are_refused(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = hired_runtime.open(BUNDLE, visual_tokens="20%", images=1)
+    evaluate(model, dataset, [Setting("hired", "20%")], max_new_tokens=1, report=tmp_path)
+    for change in ("engine", "hired_edge"):
+        with monkeypatch.context() as patch:
+            if change == "engine":
+                patch.setattr(model.pipeline, "backend", model.pipeline.backend._replace(name="another 1.0"))
+            else:
+                patch.setattr(runner, "__version__", "another")
+            with pytest.raises(InputError, match=rf"answers of another run \({change} .*; expected {change} another"):
+                evaluate(model, dataset, [Setting("hired", "20%")], max_new_tokens=1, report=tmp_path)
 
 
 def test_an_engine_that_fails_is_an_error_and_leaves_the_cache_clean(

@@ -1,9 +1,7 @@
-"""What an evaluation reads and keeps: data sets and their bad rows, metrics, settings, the record of answers."""
+"""What an evaluation reads: data sets and their bad rows, metrics, settings."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,7 @@ import pytest
 from hired_edge.errors import InputError
 from hired_edge.policies import POLICIES
 from hired_runtime.evaluation import METRICS, Setting, read_dataset, settings_grid
-from hired_runtime.evaluation.record import ANSWERS, Identity, Record
 from hired_runtime.evaluation.settings import STOCK, Key
-from tests.tiny.children import largest_file
 from tests.tiny.questions import write_questions, write_rows
 
 GOOD = {"image": "0.png", "prompt": "What is it?", "answers": ["a card"], "task": "read"}
@@ -77,12 +73,58 @@ def test_a_good_data_set(tmp_path: Path) -> None:
     text = "\ufeff" + json.dumps({**GOOD, "id": 7, "seed": [1]}) + "\r\n\n" + json.dumps(GOOD)
     (folder / "questions.jsonl").write_bytes(text.encode())
     dataset = read_dataset(folder)
-    assert dataset.sha256 == hashlib.sha256(text.encode()).hexdigest()
+    assert dataset == read_dataset(folder)
     assert dataset.bad_rows == []
     assert [each.line for each in dataset.questions] == [1, 3]
     first = dataset.questions[0]
     assert (first.image, first.prompt, first.answers, first.task) == ("0.png", "What is it?", ("a card",), "read")
     assert first.picture == (folder / "0.png").resolve()
+
+
+def test_other_questions_or_pictures_are_another_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "questions"
+    write_questions(folder, pictures=1)
+    write_rows(folder, [GOOD])
+    first = read_dataset(folder).sha256
+    assert read_dataset(folder).sha256 == first
+    write_rows(folder, [{**GOOD, "answers": ["two cards"]}])
+    second = read_dataset(folder).sha256
+    data = bytearray((folder / "0.png").read_bytes())
+    data[-20] ^= 1  # of as many bytes as before
+    (folder / "0.png").write_bytes(data)
+    assert len({first, second, read_dataset(folder).sha256}) == 3
+
+
+def test_pictures_that_change_places_are_another_data_set(tmp_path: Path) -> None:
+    folder = tmp_path / "questions"
+    write_questions(folder, pictures=2)
+    first = read_dataset(folder).sha256
+    (folder / "0.png").rename(folder / "2.png")
+    (folder / "1.png").rename(folder / "0.png")
+    (folder / "2.png").rename(folder / "1.png")
+    assert read_dataset(folder).sha256 != first
+
+
+def test_a_picture_is_hashed_once_and_one_that_cannot_be_read_is_still_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "questions"
+    write_questions(folder, pictures=2)
+    read_bytes, opened = Path.read_bytes, []
+
+    def spy(path: Path) -> bytes:
+        opened.append(path.name)
+        if path.name == "1.png":
+            raise PermissionError
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", spy)
+    unreadable = read_dataset(folder)
+    assert sorted(opened) == ["0.png", "1.png", "questions.jsonl"]
+    assert (len(unreadable.questions), unreadable.bad_rows) == (6, [])
+    monkeypatch.undo()
+    (folder / "1.png").write_bytes(b"")
+    assert read_dataset(folder).sha256 == unreadable.sha256
 
 
 def test_a_data_set_of_which_nothing_can_be_used(tmp_path: Path) -> None:
@@ -151,83 +193,3 @@ def test_a_grid_has_every_combination_once() -> None:
 def test_what_is_no_setting(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Setting(*arguments)
-
-
-# The record of answers.
-
-IDENTITY = Identity("digest", "questions", "exact", None, 48)
-KEY = Key("hired", "20%", "1/2")
-
-
-def test_a_record_keeps_what_it_was_given(tmp_path: Path) -> None:
-    texts = {(1, KEY): 'a "card"\n', (2, STOCK): "\ufffd\u00e9\ud83c", (1, STOCK): ""}
-    with Record(tmp_path / "deep" / "report", IDENTITY) as record:
-        record.add([(line, key, text) for (line, key), text in texts.items()])
-        assert record.texts == texts
-    with Record(tmp_path / "deep" / "report", IDENTITY) as record:
-        assert record.texts == texts
-    with Record(tmp_path / "deep" / "report", IDENTITY, restart=True) as record:
-        assert record.texts == {}
-
-
-@pytest.mark.parametrize("change", ["bundle", "questions", "metric", "newlines", "max_new_tokens"])
-def test_answers_of_another_run_are_refused_and_kept(change: str, tmp_path: Path) -> None:
-    with Record(tmp_path, IDENTITY) as record:
-        record.add([(1, KEY, "a card")])
-    before = (tmp_path / ANSWERS).read_bytes()
-    other = dataclasses.replace(IDENTITY, **{change: 3 if change == "max_new_tokens" else "other"})
-    with pytest.raises(
-        InputError, match=rf"another run \({change} .*as asked for now; pass another --report, or --res"
-    ):
-        Record(tmp_path, other)
-    assert (tmp_path / ANSWERS).read_bytes() == before
-    with Record(tmp_path, other, restart=True) as record:
-        assert record.texts == {}
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (b"{}", "damaged at line 2"),
-        (b"\0\0\0", "damaged at line 2"),
-        (b'{"line": 1, "policy": "hired", "budget": "20%", "text": "a"}', "damaged at line 2"),
-        (b'{"line": "1", "policy": "hired", "budget": "20%", "alpha": null, "text": "a"}', "damaged at line 2"),
-    ],
-)
-def test_a_record_that_is_damaged_before_its_end_is_refused(line: bytes, message: str, tmp_path: Path) -> None:
-    with Record(tmp_path, IDENTITY):
-        pass
-    with (tmp_path / ANSWERS).open("ab") as file:
-        file.write(line + b"\n")
-    with pytest.raises(InputError, match=message):
-        Record(tmp_path, IDENTITY)
-    (tmp_path / ANSWERS).write_bytes(line + b"\n")
-    with pytest.raises(InputError, match="is not a record of answers"):
-        Record(tmp_path, IDENTITY)
-
-
-def test_one_run_a_folder(tmp_path: Path) -> None:
-    with Record(tmp_path, IDENTITY), pytest.raises(InputError, match="another process is writing"):
-        Record(tmp_path, IDENTITY, restart=True)
-    with Record(tmp_path, IDENTITY):
-        pass
-
-
-def test_a_record_where_nothing_can_be_written(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="cannot be written"):
-        Record(tmp_path / "file", IDENTITY)
-    (tmp_path / ANSWERS).mkdir()
-    with pytest.raises(InputError, match=r"cannot be written \(Is a directory\)"):
-        Record(tmp_path, IDENTITY)
-
-
-def test_a_disk_that_fills_up_loses_only_what_did_not_fit(tmp_path: Path) -> None:
-    with Record(tmp_path, IDENTITY) as record:
-        record.add([(1, KEY, "a card")])
-        size = (tmp_path / ANSWERS).stat().st_size
-        with largest_file(size + 150), pytest.raises(InputError, match=r"cannot be written \(File too large\)"):
-            record.add([(2, KEY, "another card"), (3, KEY, "a third card")])
-    assert (tmp_path / ANSWERS).stat().st_size == size + 150  # the third answer is torn
-    with Record(tmp_path, IDENTITY) as record:
-        assert record.texts == {(1, KEY): "a card", (2, KEY): "another card"}

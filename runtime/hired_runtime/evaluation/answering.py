@@ -1,7 +1,8 @@
 """Questions about one picture at several settings: seen once, then answered a batch of rows at a time, greedily.
 
-A batch holds rows of similar length, whatever their settings, so that little of a prefill is padding. Each row's answer
-is the one that it would have alone. Knows nothing of scores, files or data sets.
+A batch holds rows of similar length, whatever their settings, so that little of a prefill is padding. Rows do not see
+each other, but shapes are not those of a request alone: a row's tokens are the same as alone, or first diverge at a
+near-tie of the logits. Knows nothing of scores, files or data sets.
 """
 
 from __future__ import annotations

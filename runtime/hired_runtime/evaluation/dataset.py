@@ -1,4 +1,4 @@
-"""A data set: a folder with pictures and `questions.jsonl`. Reads the rows; opens no picture and knows no model.
+"""A data set: a folder with pictures and `questions.jsonl`. Reads the rows; decodes no picture and knows no model.
 
 A row is an object with `image` (a path inside the folder), `prompt`, `answers` (a list of accepted strings) and `task`;
 `id` is optional and other keys are ignored. Empty lines are no rows. Whatever is wrong with a row is kept as a reason
@@ -49,7 +49,13 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The rows of a data set, in order, and the sha256 of its `questions.jsonl`."""
+    """The rows of a data set, in order, and what it is told from another by.
+
+    Args:
+        sha256: of `questions.jsonl` and of the contents of every good row's picture.
+        questions: the good rows.
+        bad_rows: the others.
+    """
 
     sha256: str
     questions: list[Question]
@@ -57,7 +63,7 @@ class Dataset:
 
 
 def read_dataset(folder: Path) -> Dataset:
-    """Reads `questions.jsonl`.
+    """Reads `questions.jsonl`, and every picture once for the data set's identity.
 
     Raises:
         InputError: no such folder or file, or no good row in it.
@@ -76,9 +82,10 @@ def read_dataset(folder: Path) -> Dataset:
                 questions.append(_question(number, line, root))
             except _BadRowError as error:
                 bad.append(BadRow(number, str(error)))
-    dataset = Dataset(hashlib.sha256(data).hexdigest(), questions, bad)
     check_any_good(questions, bad)
-    return dataset
+    pictures = {picture: _sha256(picture) for picture in dict.fromkeys(each.picture for each in questions)}
+    parts = [hashlib.sha256(data).digest(), *(pictures[each.picture] for each in questions)]
+    return Dataset(hashlib.sha256(b"".join(parts)).hexdigest(), questions, bad)
 
 
 def check_any_good(questions: list[Question], bad: list[BadRow]) -> None:
@@ -90,6 +97,14 @@ def check_any_good(questions: list[Question], bad: list[BadRow]) -> None:
             expected="at least one good row",
             fix="mend the data set",
         )
+
+
+def _sha256(picture: Path) -> bytes:
+    """Of the file's bytes; of none where it cannot be read, which is reported when the picture is opened."""
+    try:
+        return hashlib.sha256(picture.read_bytes()).digest()
+    except OSError:
+        return hashlib.sha256().digest()
 
 
 class _BadRowError(Exception):

@@ -1,4 +1,4 @@
-"""Writes a report's files: each whole or not at all."""
+"""A report's files: what they are called, and how they are written (each whole or not at all) and thrown away."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 from hired_edge.errors import InputError
+
+JSON, MARKDOWN, PLOT = "report.json", "report.md", "accuracy.png"
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -26,3 +28,20 @@ def write_whole(path: Path, data: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+def remove_report(folder: Path) -> None:
+    """Throws away the report in `folder`, as far as there is one.
+
+    Raises:
+        InputError: a file cannot be removed.
+    """
+    for name in (JSON, MARKDOWN, PLOT):
+        try:
+            (folder / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"{folder / name} cannot be removed ({error.strerror})",
+                expected="a folder whose report can be thrown away",
+                fix="pass another --report",
+            ) from None

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from hired_runtime.evaluation.result import Evaluation
 from hired_runtime.evaluation.settings import Setting
@@ -18,11 +20,23 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's palette, which the colour-blind can tell apart, in an order of falling contrast on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_MARKERS = "osD^vPX"
+_MARKERS = "osD^vPX<>ph"  # as many as are prime to the dashes: 44 lines of a policy before two look alike
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 _STOCK_COLOUR = "#444444"
 _PANEL = (4.0, 3.1)  # inches
+_FEW_LINES = 6  # a panel with more of them is larger, and their bands are fainter
 _DPI = 130
+_ASIDE = 0.045  # of the axis: nearer budgets share a tick, and their points lie so far apart if there is room
+_MARGIN = 1.25  # the axis goes on to this many times the last tick
+
+
+class _Look(NamedTuple):
+    """A line's. `band`: the opacity of its interval."""
+
+    colour: tuple[float, ...]
+    marker: str
+    dashes: str | tuple
+    band: float
 
 
 def draw(result: Evaluation) -> bytes:
@@ -36,7 +50,9 @@ def draw(result: Evaluation) -> bytes:
     panels: list[str | None] = [*result.tasks, *([None] if len(result.tasks) > 1 else [])]
     across = min(len(panels), 3 if len(panels) != 4 else 2)
     down = math.ceil(len(panels) / across)
-    figure = Figure(figsize=(_PANEL[0] * across + 0.3, _PANEL[1] * down + 0.8), dpi=_DPI, layout="constrained")
+    lines = len({setting.name for setting in result.settings})
+    width, height = (side * (1 if lines <= _FEW_LINES else 1.35) for side in _PANEL)
+    figure = Figure(figsize=(width * across + 0.3, height * down + 0.8), dpi=_DPI, layout="constrained")
     axes = figure.subplots(down, across, sharey=True, squeeze=False).reshape(-1)
     for panel, task in zip(axes, panels, strict=False):
         _draw_panel(panel, result, task)
@@ -54,12 +70,13 @@ def draw(result: Evaluation) -> bytes:
 
 
 def _draw_panel(panel: Axes, result: Evaluation, task: str | None) -> None:
-    ticks = {setting.budget: max(result.positions[setting.budget], 0.5) for setting in result.settings}
+    axis = _axis(result)
     lines: dict[str, list[Setting]] = {}
     for setting in result.settings:
         lines.setdefault(setting.name, []).append(setting)
     policies = list(dict.fromkeys(setting.policy for setting in result.settings if setting.policy != "full"))
-    used: dict[str, int] = {}
+    variants = Counter(settings[0].policy for settings in lines.values())
+    used = Counter[str]()
     for name, settings in lines.items():
         policy = settings[0].policy
         estimates = [result.accuracy(setting, task) for setting in settings]
@@ -68,23 +85,28 @@ def _draw_panel(panel: Axes, result: Evaluation, task: str | None) -> None:
             panel.axhline(value, color=_STOCK_COLOUR, linestyle=(0, (4, 3)), linewidth=1.2, label=name, zorder=1)
             panel.axhspan(low, high, color=_STOCK_COLOUR, alpha=0.10, linewidth=0)
             continue
-        place = policies.index(policy)
-        variant = used[policy] = used.get(policy, -1) + 1
+        place, variant = policies.index(policy), used[policy]
+        used[policy] += 1
         _draw_line(
             panel,
-            [ticks[setting.budget] for setting in settings],
+            [axis.places[setting.budget] for setting in settings],
             [[100 * each[part] for each in estimates] for part in range(3)],
             name,
-            (_COLOURS[place % len(_COLOURS)], _MARKERS[place % len(_MARKERS)], _DASHES[variant % len(_DASHES)]),
+            _Look(
+                _shade(_COLOURS[place % len(_COLOURS)], variant, variants[policy]),
+                _MARKERS[(place + variant) % len(_MARKERS)],
+                _DASHES[variant % len(_DASHES)],
+                band=0.15 * min(1, _FEW_LINES / len(lines)),
+            ),
             order=len(policies) - place,
         )
     n = len(result.scores(result.settings[0], task))
     panel.set_title(f"{'all tasks' if task is None else _plain(task)} (n = {n})", fontsize=11)
     panel.set_xscale("log")
     panel.minorticks_off()
-    crowded = len(ticks) > 6
-    panel.set_xticks(list(ticks.values()), list(ticks), rotation=60 if crowded else 0, fontsize=8 if crowded else 9)
-    panel.set_xlim(min(ticks.values()) / 1.25, max(ticks.values()) * 1.25)
+    aslant = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"} if _crowded(axis.ticks) else {}
+    panel.set_xticks(list(axis.ticks), list(axis.ticks.values()), fontsize=9, **aslant)
+    panel.set_xlim(min(axis.ticks) / _MARGIN, max(axis.ticks) * _MARGIN)
     panel.set_ylim(-3, 103)
     panel.set_xlabel("visual-token budget (log scale)")
     panel.grid(axis="y", color="#dddddd", linewidth=0.7)
@@ -92,24 +114,72 @@ def _draw_panel(panel: Axes, result: Evaluation, task: str | None) -> None:
     panel.spines[["top", "right"]].set_visible(False)
 
 
+class _Axis(NamedTuple):
+    """Where each budget's points are, and what is written where (rising), in visual positions."""
+
+    places: Mapping[str, float]
+    ticks: Mapping[float, str]
+
+
+def _axis(result: Evaluation) -> _Axis:
+    """One tick for budgets of as many positions, or of nearly as many; their points lie side by side around it.
+
+    Budgets of as many positions for the largest picture may differ for others: their points are never one.
+    """
+    budgets = dict.fromkeys(setting.budget for setting in result.settings)
+    log = {budget: math.log(max(result.positions[budget], 0.5)) for budget in budgets}  # there is no logarithm of 0
+    rising = sorted(budgets, key=log.__getitem__)
+    aside = _ASIDE * (log[rising[-1]] - log[rising[0]] + 2 * math.log(_MARGIN))
+    groups: list[list[str]] = []
+    for budget in rising:
+        if groups and log[budget] - log[groups[-1][0]] < aside:
+            groups[-1].append(budget)
+        else:
+            groups.append([budget])
+    middles = [math.fsum(log[budget] for budget in group) / len(group) for group in groups]
+    gaps = [math.inf, *(right - left for left, right in pairwise(middles)), math.inf]
+    places = {}
+    for number, (group, middle) in enumerate(zip(groups, middles, strict=True)):
+        step = min(aside, 0.6 * min(gaps[number : number + 2]) / len(group))  # clear of the neighbours' points
+        for at, budget in enumerate(group):
+            places[budget] = math.exp(middle + step * (at - (len(group) - 1) / 2))
+    return _Axis(places, {math.exp(middle): " / ".join(group) for middle, group in zip(middles, groups, strict=True)})
+
+
+def _crowded(ticks: Mapping[float, str]) -> bool:
+    """Whether two labels would touch, side by side in type of 9 points (a character is some 0.08 inches wide)."""
+    span = math.log(max(ticks) / min(ticks) * _MARGIN**2)
+    return any(
+        math.log(right / left) / span * (_PANEL[0] - 0.7) < 0.08 * (len(ticks[left]) + len(ticks[right]) + 1) / 2
+        for left, right in pairwise(ticks)
+    )
+
+
+def _shade(colour: str, variant: int, variants: int) -> tuple[float, ...]:
+    """From dark to light over the variants of one policy; the colour itself where there is one."""
+    share = 0 if variants == 1 else -0.45 + 0.75 * variant / (variants - 1)
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    return tuple(part * (1 + share) if share < 0 else part + (1 - part) * share for part in parts)
+
+
 def _draw_line(
     panel: Axes,
     positions: Sequence[float],
     values: Sequence[Sequence[float]],
     name: str,
-    style: tuple[str, str, str | tuple],
+    look: _Look,
     order: int,
 ) -> None:
     """`values`: accuracy, low and high of each position, in percent. A line of higher order is drawn over others."""
-    colour, marker, dashes = style
     points = sorted(zip(positions, *values, strict=True))
     x, value, low, high = ([point[part] for point in points] for part in range(4))
-    look = {"color": colour, "linewidth": 1.6, "zorder": 3 + order}
-    panel.plot(x, value, marker=marker, linestyle=dashes, markersize=5, label=name, **look)
+    stroke = {"color": look.colour, "linewidth": 1.6, "zorder": 3 + order}
+    marker = {"marker": look.marker, "markersize": 6, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    panel.plot(x, value, linestyle=look.dashes, label=name, **marker, **stroke)
     if len(x) > 1:
-        panel.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0, zorder=2)
+        panel.fill_between(x, low, high, color=look.colour, alpha=look.band, linewidth=0, zorder=2)
     else:
-        panel.vlines(x, low, high, **look)
+        panel.vlines(x, low, high, **stroke)
 
 
 def _plain(text: str) -> str:

@@ -1,4 +1,4 @@
-"""A bar over pictures with questions a second, on stderr, if anyone is looking. Needs tqdm (the `eval` extra)."""
+"""A bar over pictures with answers a second, on stderr, if anyone is looking. Needs tqdm (the `eval` extra)."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def bar() -> Iterator[OnPicture]:
     # tqdm's own lock is shared by processes: the semaphore of one that is killed is reported on stderr as leaked.
     tqdm.set_lock(threading.RLock())
     shown: tqdm | None = None
-    started, asked = 0.0, 0
+    started, made = 0.0, 0
 
     def on_picture(done: int, total: int, answers: int) -> None:
-        nonlocal shown, started, asked
+        nonlocal shown, started, made
         if shown is None:
             shown, started = tqdm(total=total, unit="picture", disable=None), time.perf_counter()
         elif not shown.disable:
-            asked += answers
-            shown.set_postfix_str(f"{asked / (time.perf_counter() - started):.1f} questions/s", refresh=False)
+            made += answers
+            shown.set_postfix_str(f"{made / (time.perf_counter() - started):.1f} answers/s", refresh=False)
         shown.update(done - shown.n)
 
     try:

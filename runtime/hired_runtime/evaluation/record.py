@@ -1,7 +1,7 @@
 """`answers.jsonl`: what was answered so far, appended picture by picture, so that an interrupted run can go on.
 
 The first line says what run it belongs to; answers of another run are never mixed in. A last line that was torn off is
-dropped. It holds texts, not scores, and knows nothing of models.
+dropped; a file that is refused is left as it was. It holds texts, not scores, and knows nothing of models.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hired_edge.errors import InputError
+from hired_runtime.evaluation.files import remove_report
 from hired_runtime.evaluation.settings import Key
 
 ANSWERS = "answers.jsonl"
@@ -25,19 +26,22 @@ _FIX = "pass another --report, or --restart to throw its answers away"
 
 @dataclass(frozen=True)
 class Identity:
-    """What answers depend on beside the question and the setting.
+    """What answers depend on beside the question and the setting. Scores are not kept, so the metric is none of it.
 
     Args:
         bundle: the manifest's digest.
-        questions: sha256 of `questions.jsonl`.
-        metric, newlines, max_new_tokens: as asked for.
+        questions: the data set's sha256.
+        newlines, max_new_tokens: as asked for.
+        engine: the library's name and version.
+        hired_edge: the version.
     """
 
     bundle: str
     questions: str
-    metric: str
     newlines: str | None
     max_new_tokens: int
+    engine: str
+    hired_edge: str
 
 
 class Record:
@@ -46,7 +50,7 @@ class Record:
     Args:
         folder: where it lies or is to lie; made if it is not there.
         identity: of the run.
-        restart: throw away what is there.
+        restart: throw away what is there, and the report beside it.
 
     Attributes:
         texts: (line of the question, key of the setting) -> the answer's text.
@@ -66,6 +70,7 @@ class Record:
         try:
             self._lock()
             if restart:
+                remove_report(folder)  # first: no report may stay beside answers that it is not of
                 self._file.truncate(0)
             self._read(identity)
         except OSError as error:
@@ -108,10 +113,11 @@ class Record:
     def _read(self, identity: Identity) -> None:
         self._file.seek(0)
         whole, newline, torn = self._file.readall().rpartition(b"\n")
-        if torn:
-            self._file.truncate(len(whole) + len(newline))
         header = {"format": _FORMAT, **asdict(identity)}
         if not newline:
+            if not _line(header).startswith(torn):
+                raise self._foreign()
+            self._file.truncate(0)
             self._append([header])
             return
         first, *rest = whole.split(b"\n")
@@ -122,10 +128,12 @@ class Record:
                     self.texts[at, Key(**key)] = text
                 case _:
                     raise InputError(f"{self._path} is damaged at line {number}", expected="an answer", fix=_FIX)
+        if torn:
+            self._file.truncate(len(whole) + len(newline))
 
     def _check_header(self, found: Any, header: dict[str, Any]) -> None:
         if not isinstance(found, dict) or set(found) != set(header):
-            raise InputError(f"{self._path} is not a record of answers", expected="one, or no file", fix=_FIX)
+            raise self._foreign()
         for name, value in header.items():
             if found[name] != value:
                 short = [str(each)[:12] for each in (found[name], value)]
@@ -133,10 +141,13 @@ class Record:
                 raise InputError(got, expected=f"{name} {short[1]}, as asked for now", fix=_FIX)
 
     def _append(self, rows: list[dict[str, Any]]) -> None:
-        data = memoryview(b"".join(json.dumps(row).encode() + b"\n" for row in rows))
+        data = memoryview(b"".join(map(_line, rows)))
         while data:  # a full disk may take a part
             data = data[self._file.write(data) :]
         os.fsync(self._file.fileno())
+
+    def _foreign(self) -> InputError:
+        return InputError(f"{self._path} is not a record of answers", expected="one, or no file", fix=_FIX)
 
     def _unusable(self, error: OSError) -> InputError:
         return InputError(
@@ -144,6 +155,10 @@ class Record:
             expected="a folder for the report, with room",
             fix="pass another --report",
         )
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row).encode() + b"\n"
 
 
 def _parsed(line: bytes) -> Any:

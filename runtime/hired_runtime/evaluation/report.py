@@ -7,12 +7,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hired_runtime.evaluation.files import write_whole
+from hired_runtime.evaluation.files import JSON, MARKDOWN, PLOT, write_whole
 from hired_runtime.evaluation.intervals import LEVEL, Estimate
 from hired_runtime.evaluation.plots import draw
 from hired_runtime.evaluation.result import Evaluation
 
-JSON, MARKDOWN, PLOT = "report.json", "report.md", "accuracy.png"
 ALL_TASKS = "all tasks"
 
 

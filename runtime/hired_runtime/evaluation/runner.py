@@ -63,7 +63,7 @@ def evaluate(
         threads: of the engine, where it is opened here.
         report: a folder whose `answers.jsonl` keeps what is answered; a later call goes on from it. None = nothing is
             written.
-        restart: do not go on: throw away what that file holds.
+        restart: do not go on: throw away what that file holds, and an earlier report in `report`.
         resamples, seed: of the bootstrap.
         on_picture: progress, see `OnPicture`.
         on_bytes: progress of the bundle's verification.
@@ -89,7 +89,14 @@ def evaluate(
     for each in rows.questions:
         if each.line in prompts:
             pictures.setdefault(each.picture, []).append(each)
-    identity = Identity(pipeline.manifest.digest, rows.sha256, metric, newlines, new_tokens)
+    identity = Identity(
+        bundle=pipeline.manifest.digest,
+        questions=rows.sha256,
+        newlines=newlines,
+        max_new_tokens=new_tokens,
+        engine=pipeline.backend.name,
+        hired_edge=__version__,
+    )
     texts: dict[tuple[int, Key], str] = {}
     made = 0
     with nullcontext() if report is None else Record(Path(report), identity, restart=restart) as record:
