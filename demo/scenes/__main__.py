@@ -5,39 +5,54 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from demo.scenes.compose import VARIANTS, compose
 from demo.scenes.draw import encode
 from demo.scenes.questions import TASKS, sample
+from hired_edge.errors import InputError
 
+MARK = "scenes.json"  # what a data set written here holds beside its questions
 #: Training draws from the seeds below this one; what is measured on others was held out.
 HELD_OUT_SEED = 1000
 
 
 def write(out: Path, seed: int, count: int, questions: int = 8, variant: str = "trained") -> int:
-    """Writes `count` pictures and `questions.jsonl` into `out`, which it replaces; returns the number of questions.
+    """Writes `count` pictures and `questions.jsonl` into `out`; returns the number of questions.
 
-    Tasks are asked equally often, as far as scenes allow.
+    Tasks are asked equally often, as far as scenes allow. A data set written by this is replaced, once the new one
+    is whole; nothing else ever is.
 
     Raises:
-        FileExistsError: `out` holds something that is not such a data set.
+        InputError: `out` holds something else, or cannot be written.
     """
-    if out.exists() and any(out.iterdir()) and not (out / "questions.jsonl").exists():
-        raise FileExistsError(f"{out} is a folder without a questions.jsonl: pass another --out, or empty it")
-    partial = out.with_name(f"{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    (partial / "pictures").mkdir(parents=True)
+    out = out.resolve()
+    if out.exists() and not (out / MARK).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise InputError(
+            f"{out} holds something that was not drawn here",
+            expected="a new folder, an empty one, or a data set of demo.scenes",
+            fix="pass another --out",
+        )
     total = 0
-    with (partial / "questions.jsonl").open("w", encoding="utf-8") as file:
-        for number in range(count):
-            for row in _rows(partial, seed, number, questions, variant):
-                file.write(json.dumps(row) + "\n")
-                total += 1
-    shutil.rmtree(out, ignore_errors=True)
-    partial.rename(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            partial = Path(folder) / "data"
+            (partial / "pictures").mkdir(parents=True)
+            (partial / MARK).write_text(json.dumps({"seed": seed, "count": count, "variant": variant}) + "\n")
+            with (partial / "questions.jsonl").open("w", encoding="utf-8") as file:
+                for number in range(count):
+                    for row in _rows(partial, seed, number, questions, variant):
+                        file.write(json.dumps(row) + "\n")
+                        total += 1
+            if out.exists():
+                out.rename(Path(folder) / "replaced")
+            partial.rename(out)
+    except OSError as error:
+        got = f"{out} cannot be written ({error.strerror})"
+        raise InputError(got, expected="a writable folder", fix="pass another --out") from None
     return total
 
 
@@ -65,8 +80,12 @@ def main() -> None:
     parser.add_argument("--variant", choices=list(VARIANTS), default="trained", help="kind of codes (default: trained)")
     args = parser.parse_args()
     try:
+        for name in ("count", "questions"):
+            if getattr(args, name) < 1:
+                got = f"--{name} {getattr(args, name)}"
+                raise InputError(got, expected="1 or more", fix=f"pass another --{name}")
         total = write(args.out, args.seed, args.count, args.questions, args.variant)
-    except FileExistsError as error:
+    except InputError as error:
         parser.error(str(error))
     print(f"{args.count} pictures and {total} questions in {args.out}")
 

@@ -1,4 +1,4 @@
-"""The fonts of the codes: digits and capitals of free typefaces (`fonts/README.md` says which, and under what terms)."""
+"""The fonts of the codes: digits and capitals of free typefaces; `fonts/README.md` says which, on what terms."""
 
 from __future__ import annotations
 

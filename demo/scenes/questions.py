@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 from demo.scenes.compose import COLOURS, MARKERS, SCALE, Card, Scene
 
 TASKS = ("read", "find", "count", "presence", "compare")
-_CLEAR = 20 * SCALE  # px that a difference must have to be asked about
+_CLEAR = 28 * SCALE  # px that two places must differ by to be compared: a patch of a 2x2 grid's base picture
+_INSIDE = 0.08  # of the picture's side that a card's centre must be away from the middle to be "in the top left"
 
 
 @dataclass(frozen=True)
@@ -45,25 +46,20 @@ def _read(scene: Scene) -> Iterator[Question]:
 
 
 def _find(scene: Scene) -> Iterator[Question]:
-    corners: dict[str, list[Card]] = {}
-    for card in scene.cards:
-        corners.setdefault(_corner(card, scene), []).append(card)
-    unclear = bool(corners.pop("", []))
-    for corner, cards in corners.items():
-        if len(cards) == 1 and not unclear:
-            yield Question("find", f"What colour is the card in the {corner}?", cards[0].colour)
+    for row, column in product(("top", "bottom"), ("left", "right")):
+        near = [card for card in scene.cards if _reaches(card, scene, row, column, -_INSIDE)]
+        if len(near) == 1 and _reaches(near[0], scene, row, column, _INSIDE):
+            yield Question("find", f"What colour is the card in the {row} {column}?", near[0].colour)
     for marker in MARKERS:
         cards = [card for card in scene.cards if card.marker == marker]
         if len(cards) == 1:
             yield Question("find", f"What colour is the card with the {marker}?", cards[0].colour)
 
 
-def _corner(card: Card, scene: Scene) -> str:
-    """The quarter of the picture that the card's centre is in; "" near a border between two."""
-    x, y = card.box.centre
-    if min(abs(x - scene.width / 2), abs(y - scene.height / 2)) < _CLEAR / 4:
-        return ""
-    return f"{'top' if y < scene.height / 2 else 'bottom'} {'left' if x < scene.width / 2 else 'right'}"
+def _reaches(card: Card, scene: Scene, row: str, column: str, by: float) -> bool:
+    """Whether the card's centre lies in that quarter of the picture, at least `by` of a side from its inner borders."""
+    x, y = card.box.centre[0] / scene.width - 0.5, card.box.centre[1] / scene.height - 0.5
+    return (x if column == "right" else -x) >= by and (y if row == "bottom" else -y) >= by
 
 
 def _count(scene: Scene) -> Iterator[Question]:
@@ -75,13 +71,14 @@ def _presence(scene: Scene) -> Iterator[Question]:
     rng = random.Random(f"presence {scene.seed} {scene.number}")
     for kind, names, there in (
         ("{} card", COLOURS, {card.colour for card in scene.cards}),
-        ("{}", MARKERS, {card.marker for card in scene.cards}),
+        ("card with a {}", MARKERS, {card.marker for card in scene.cards}),
     ):
         present, absent = [[name for name in names if (name in there) is wanted] for wanted in (True, False)]
         count = min(len(present), len(absent))
         for name in (*rng.sample(present, count), *rng.sample(absent, count)):
-            article = "an" if name[0] in "aeiou" else "a"
-            yield Question("presence", f"Is there {article} {kind.format(name)}?", "yes" if name in there else "no")
+            what = kind.format(name)
+            article = "an" if what[0] in "aeiou" else "a"
+            yield Question("presence", f"Is there {article} {what}?", "yes" if name in there else "no")
 
 
 def _compare(scene: Scene) -> Iterator[Question]:

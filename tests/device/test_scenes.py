@@ -69,8 +69,8 @@ def true_answer(scene: Scene, prompt: str) -> str:
     if prompt.startswith("How many"):
         return str(len(scene.cards))
     if prompt.startswith("Is there"):
-        there = {card.colour for card in scene.cards} if words[-1] == "card" else {card.marker for card in scene.cards}
-        return "yes" if (words[3] in there) else "no"
+        colours, markers = {card.colour for card in scene.cards}, {card.marker for card in scene.cards}
+        return "yes" if (words[3] in colours if words[-1] == "card" else words[-1] in markers) else "no"
     if prompt.startswith("What colour is the card with"):
         (card,) = (card for card in scene.cards if card.marker == words[-1])
         return card.colour
@@ -131,7 +131,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path):
     command = [sys.executable, "-m", "demo.scenes", "--seed", "1", "--count", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
     assert done.returncode == 2
-    assert "without a questions.jsonl" in done.stderr
+    assert "holds something that was not drawn here" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

@@ -83,7 +83,7 @@ def environment(name: str, requirements: Sequence[str], interpreter: str = sys.e
 def copy_device_tests(folder: Path) -> Path:
     """Copies what tests/device needs, and none of the packages that it tests, to `folder`."""
     shutil.copy(ROOT / "pyproject.toml", folder)
-    ignore = shutil.ignore_patterns("host", "__pycache__", ".*")
+    ignore = shutil.ignore_patterns("host", "__pycache__", ".*", "output", "training", "checkpoint")
     for name in ("tests", "demo"):
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)

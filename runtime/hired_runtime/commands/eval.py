@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (default: as exported)")
     parser.add_argument("--batch", type=int, metavar="N", help="questions at once (default: 8, or as exported)")
     parser.add_argument("--threads", type=int, metavar="N", help="of the engine (default: its own choice)")
-    parser.add_argument("--restart", action="store_true", help="throw away what an earlier run has answered, and its report")
+    parser.add_argument(
+        "--restart", action="store_true", help="throw away what an earlier run has answered, and its report"
+    )
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object, the last line")
 
 
