@@ -16,7 +16,7 @@ _BIG = 200
 
 @cache
 def _load(name: str, size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(FOLDER / f"{name}.ttf", size, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(str(FOLDER / f"{name}.ttf"), size, layout_engine=ImageFont.Layout.BASIC)
 
 
 @dataclass(frozen=True)

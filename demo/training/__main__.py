@@ -41,8 +41,8 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=14000, metavar="N", help="(default: 14000)")
     parser.add_argument("--crop-steps", type=int, default=1000, metavar="N", help="(default: 1000)")
     parser.add_argument("--mixed-steps", type=int, default=1000, metavar="N", help="(default: 1000)")
-    parser.add_argument("--language-scenes", type=int, default=9000, metavar="N", help="(default: 9000)")
-    parser.add_argument("--language-steps", type=int, default=2300, metavar="N", help="(default: 2300)")
+    parser.add_argument("--language-scenes", type=int, default=12000, metavar="N", help="(default: 12000)")
+    parser.add_argument("--language-steps", type=int, default=2600, metavar="N", help="(default: 2600)")
     parser.add_argument(
         "--state", type=Path, default=ROOT / ".training", metavar="DIR", help="(default: demo/.training)"
     )

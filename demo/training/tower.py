@@ -200,7 +200,7 @@ def initialise_positions(tower: Tower, samples: list[Sample], rng: random.Random
 
 @torch.no_grad()
 def measure(outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[str, float]:
-    """Recall and precision of digits on patches, and other shares that are right."""
+    """Recall and precision of digits on patches, and of other labels the share that is right."""
     guess, truth = outputs["digits"].argmax(-1), labels["digits"]
     there, said, right = truth > 0, (guess > 0) & (truth != IGNORE), guess == truth
     codes, code_truth = outputs["codes"].argmax(-1), labels["codes"]
@@ -213,6 +213,7 @@ def measure(outputs: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[str, 
         "colour": (outputs["colour"].argmax(-1) == labels["colour"])[card].float().mean().item(),
         "marker": ((marker == marker_truth) & (marker_truth > 0)).sum().item()
         / max(1, (marker_truth > 0).sum().item()),
+        "row": (outputs["row"].argmax(-1) == labels["row"]).float().mean().item(),
         "codes": ((codes == code_truth) & asked).sum().item() / max(1, asked.sum().item()),
     }
 
@@ -243,7 +244,7 @@ def train(
     initialise_patches(tower, samples, random.Random(0))
     initialise_positions(tower, samples, random.Random(0))
     steps = crop_steps + mixed_steps
-    optimiser = Optimiser([tower, heads], steps, muon=2e-3, adam=1e-3)
+    optimiser = Optimiser([tower, heads], steps, muon=5e-3, adam=2e-3)
 
     def step(number: int) -> dict[str, float]:
         rng = random.Random(f"tower {number}")
@@ -254,14 +255,19 @@ def train(
         gradients(tower, heads, *bases(samples, rng, MIXED_BATCH["bases"]), (0, 0), 0.2)
         return gradients(tower, heads, *tiles(samples, rng, MIXED_BATCH["tiles"]), (0, 0), 0.6)
 
-    held_crops = crops(held_out, random.Random("held-out"), 512)
-    held_tiles = tiles(held_out, random.Random("held-out"), 160)
+    views = {
+        "crop": (*crops(held_out, random.Random("held-out"), 512), CROP, (2, 2)),
+        "tile": (*tiles(held_out, random.Random("held-out"), 160), SIDE, (0, 0)),
+    }
 
     @torch.no_grad()
     def figures() -> dict[str, float]:
-        small = measure(heads(tower(normalise(held_crops[0]), (2, 2))), collate(held_crops[1]))
-        whole = measure(heads(tower(normalise(held_tiles[0]))), collate(held_tiles[1]))
-        return {f"crop_{k}": v for k, v in small.items()} | {f"tile_{k}": v for k, v in whole.items()}
+        found = {}
+        for name, (pixels, labels, side, corner) in views.items():
+            truth = collate(labels) | places(len(pixels), side, corner)
+            shares = measure(heads(tower(normalise(pixels), corner)), truth)
+            found |= {f"{name}_{key}": value for key, value in shares.items()}
+        return found
 
     stage.run("tower", folder, steps, {"tower": tower, "heads": heads}, optimiser, step, figures)
     return tower.eval(), heads

@@ -84,7 +84,9 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 )
 def test_ctrl_c(moment: str, small: Path, tmp_path: Path) -> None:
     process = export(small, tmp_path / "out")
-    time.sleep(1.5)  # the interpreter's own start: what comes before `main` is not ours
+    # The interpreter's own start is not ours. `main` has begun once it imports the wing's libraries.
+    wait_for(process, lambda: "numpy" in Path(f"/proc/{process.pid}/maps").read_text())
+    time.sleep(0.3)
     wait_for(process, lambda: MOMENTS[moment](tmp_path / "out.partial"))
     if moment.startswith("the child"):
         wait_for(process, lambda: len(family(process)) > 1)  # it, and multiprocessing's resource tracker
