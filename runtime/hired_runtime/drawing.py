@@ -6,7 +6,6 @@ show the picture at its own aspect, since that is how a person knows it. Knows n
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from hired_edge.errors import InputError
 from hired_edge.preprocessing import PreprocessRules
 from hired_edge.tiling import Tiling
+from hired_runtime.whole import whole
 
 Indices: TypeAlias = "Sequence[Sequence[int] | NDArray[np.integer]]"
 Box: TypeAlias = tuple[float, float, float, float]
@@ -86,23 +86,19 @@ def draw_kept(
 
 
 def _save(drawn: Image.Image, path: Path) -> None:
-    """Beside `path` first, then renamed: never half a picture, and none in the place of a whole one."""
+    """Raises InputError where it cannot be written; what is there then stays."""
     picture_format = Image.registered_extensions().get(path.suffix.lower())
-    partial = path.parent / f".{path.stem[:40]}.{os.getpid()}.partial"
     try:
         if picture_format not in Image.SAVE:  # some formats can only be read
             raise ValueError(f"no format for the ending {path.suffix!r}")
-        drawn.save(partial, picture_format)
-        partial.replace(path)
+        with whole(path) as partial:
+            drawn.save(partial, picture_format)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be written ({getattr(error, 'strerror', None) or error})",
             expected="a writable path that ends in .png",
             fix="pass another path",
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def kept_panels(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hired_edge import cli
-from tests.tiny.commands import Capture, check_refusal, finish, start
+from tests.tiny.commands import Capture, check_refusal, finish, slow_steps, start
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 PROMPT = ("--prompt", "What is shown in this picture?")
@@ -21,29 +21,12 @@ PROMPT = ("--prompt", "What is shown in this picture?")
 
 def test_ctrl_c_while_an_answer_is_streamed(picture: Path) -> None:
     arguments = ("run", BUNDLE, "--image", picture, *PROMPT, "--stream")
-    process = start(*arguments, options=["-c", ENDLESS])
+    process = start(*arguments, options=["-c", slow_steps(0.2)])
     assert process.stdout is not None
     process.stdout.read(1)  # it has begun
     os.killpg(process.pid, signal.SIGINT)
     status, _, stderr = finish(process, 60)
     assert (status, stderr) == (130, "hired-edge: interrupted\n")
-
-
-# The answer of a small model is too short to be interrupted: every step takes a while longer, and none is the last.
-ENDLESS = """
-import sys, time
-from hired_edge.cli import main
-from hired_runtime import ort, pipeline
-
-step = ort.OrtLanguage.step
-
-def slow(*arguments):
-    time.sleep(0.2)
-    return step(*arguments)
-
-ort.OrtLanguage.step = slow
-sys.exit(main(sys.argv[3:]))
-"""
 
 
 def test_ctrl_c_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

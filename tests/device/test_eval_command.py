@@ -28,7 +28,7 @@ from hired_runtime.commands import eval as command
 from hired_runtime.evaluation import runner
 from hired_runtime.evaluation.record import ANSWERS
 from tests.tiny.children import largest_file
-from tests.tiny.commands import Capture, accepted, refused, start
+from tests.tiny.commands import Capture, accepted, finish, refused, slow_steps, start
 from tests.tiny.questions import write_questions, write_rows
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
@@ -207,23 +207,6 @@ def test_no_old_report_stays_beside_the_answers_of_a_restart(
     assert {path.name for path in folder.iterdir()} == FILES
 
 
-# Every step takes a while longer, so that a kill finds the run at work.
-SLOW = """
-import sys, time
-from hired_edge.cli import main
-from hired_runtime import ort
-
-step = ort.OrtLanguage.step
-
-def slow(*arguments):
-    time.sleep(0.05)
-    return step(*arguments)
-
-ort.OrtLanguage.step = slow
-sys.exit(main(sys.argv[3:]))
-"""
-
-
 def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     dataset: Path, tmp_path: Path, capsys: Capture
 ) -> None:
@@ -232,7 +215,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
         return ("eval", BUNDLE, dataset, "--report", tmp_path / folder, *options)
 
     accepted(capsys, *arguments("whole"))
-    process = start(*arguments("killed"), options=["-c", SLOW])
+    process = start(*arguments("killed"), options=["-c", slow_steps(0.05)])
     answers, begin = tmp_path / "killed" / ANSWERS, time.monotonic()
     while not answers.exists() or answers.read_bytes().count(b"\n") < 2:
         assert process.poll() is None
@@ -253,14 +236,13 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
 
 
 def test_ctrl_c_keeps_what_was_answered(dataset: Path, tmp_path: Path) -> None:
-    process = start("eval", BUNDLE, dataset, "--report", tmp_path / "report", options=["-c", SLOW])
+    process = start("eval", BUNDLE, dataset, "--report", tmp_path / "report", options=["-c", slow_steps(0.05)])
     answers, begin = tmp_path / "report" / ANSWERS, time.monotonic()
     while not answers.exists():
         assert time.monotonic() - begin < 60
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, stdout, stderr) == (130, "", "hired-edge: interrupted\n")
+    assert finish(process, 60) == (130, "", "hired-edge: interrupted\n")
     assert {path.name for path in answers.parent.iterdir()} == {ANSWERS}
 
 

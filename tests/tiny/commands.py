@@ -77,6 +77,27 @@ def start(*argv: object, options: Sequence[str] = (), **popen: Any) -> subproces
     )
 
 
+def slow_steps(seconds: float) -> str:
+    """A program for `start(..., options=["-c", program])`: as `hired-edge`, but every step takes this much longer.
+
+    The answers of a small model are too short to be interrupted.
+    """
+    return f"""
+import sys, time
+from hired_edge.cli import main
+from hired_runtime import ort
+
+step = ort.OrtLanguage.step
+
+def slow(*arguments):
+    time.sleep({seconds})
+    return step(*arguments)
+
+ort.OrtLanguage.step = slow
+sys.exit(main(sys.argv[3:]))
+"""
+
+
 def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str, str]:
     """Exit status, stdout, stderr."""
     stdout, stderr = process.communicate(timeout=timeout)

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 from pathlib import Path
 
 from hired_edge.errors import InputError
+from hired_runtime.whole import whole
 
 JSON, MARKDOWN, PLOT = "report.json", "report.md", "accuracy.png"
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Beside `path` first, then renamed: never half a file, and none in the place of a whole one.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    partial = path.parent / f".{path.name}.{os.getpid()}.partial"
+    """Raises InputError where it cannot be written; what is there then stays."""
     try:
-        partial.write_bytes(data)
-        partial.replace(path)
+        with whole(path) as partial:
+            partial.write_bytes(data)
     except OSError as error:
         raise InputError(
             f"{path} cannot be written ({error.strerror})", expected="a writable path", fix="pass another --report"
         ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def remove_report(folder: Path) -> None:
