@@ -108,7 +108,7 @@ class Bundle:
 
     def check_external_data(self) -> None:
         """Each graph's external tensors lie in the files that the manifest declares for it."""
-        for graph in (self.manifest.vision_graph, self.manifest.language_graph):
+        for graph in self.manifest.graphs:
             _check_graph(self.root, graph)
 
 
@@ -164,7 +164,7 @@ def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = No
     complete = replace(manifest, files={name: file_record(root / name, on_bytes) for name in names})
     complete = replace(complete, memory=memory_plan(complete)).validate()
     complete = replace(complete, digest=complete.computed_digest())
-    for graph in (complete.vision_graph, complete.language_graph):
+    for graph in complete.graphs:
         _check_graph(root, graph)
     text = strict.dumps(complete)
     assert parse_manifest(text) == complete, "a manifest must read back as it was written"

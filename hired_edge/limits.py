@@ -105,6 +105,13 @@ def derive_limits(
     )
 
 
+def cache_lengths(limits: Limits, rules: TilingRules) -> tuple[int, ...]:
+    """M of each exported budget, ascending, each once: what graphs with a fixed cache length are made for."""
+    visual = [parse_budget(budget).max_tokens(rules, limits.images) for budget in limits.budgets]
+    lengths = {max_sequence_length(tokens, limits.text_tokens, limits.new_tokens) for tokens in visual}
+    return tuple(sorted(lengths))
+
+
 def rederive(limits: Limits, rules: TilingRules) -> Limits:
     """What `derive_limits` gives for the budgets and the numbers that an export's limits record.
 

@@ -11,178 +11,51 @@ import hashlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, NoReturn
 
 from hired_edge import strict
 from hired_edge.errors import BundleError, InputError
 from hired_edge.filenames import check_file_name
-from hired_edge.limits import Limits, rederive
+from hired_edge.limits import Limits, cache_lengths, rederive
+from hired_edge.manifest_parts import (
+    FileRecord,
+    FloatType,
+    GoldenCase,
+    Graph,
+    ParityCheck,
+    Precision,
+    PromptFiles,
+    Quantisation,
+    Target,
+    TextModel,
+    VisionModel,
+    refuse,
+)
 from hired_edge.plan import MemoryPlan, memory_plan
-from hired_edge.preprocessing import PreprocessRules
-from hired_edge.strict import MEND, show
-from hired_edge.tiling import TilingRules
+from hired_edge.strict import show
 
-FORMAT_VERSION = 1
+__all__ = [
+    "ENGINES_FOLDER",
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "FileRecord",
+    "FloatType",
+    "GoldenCase",
+    "Graph",
+    "Manifest",
+    "ParityCheck",
+    "Precision",
+    "PromptFiles",
+    "Quantisation",
+    "Target",
+    "TextModel",
+    "VisionModel",
+    "parse_manifest",
+]
+
+FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 ENGINES_FOLDER = "engines"
 """What a board builds lies here: never in the manifest, and no part of what is verified."""
-
-Target = Literal["cpu", "cuda", "jp7", "jp6"]
-Precision = Literal["fp32", "fp16", "int8", "int4"]
-FloatType = Literal["float32", "float16"]
-
-_BITS: dict[Precision, int] = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class TextModel:
-    """The language model, as far as a cache, a mask and an embedding table depend on it."""
-
-    model_type: str
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    hidden_size: int
-    vocab_size: int
-    sliding_window: int | None
-    """Tokens that a query sees, itself included; None for all."""
-    positions: int
-    """Length of the rotary tables."""
-    activation_dtype: FloatType
-    cache_dtype: FloatType
-    cache: Literal["in_place", "append"]
-    """Whether `present.*` is the whole cache at the past's address, or the new keys and values alone."""
-
-    def __post_init__(self) -> None:
-        _positive(self, "layers", "heads", "kv_heads", "head_dim", "hidden_size", "vocab_size", "positions")
-        if self.sliding_window is not None:
-            _positive(self, "sliding_window")
-        if self.heads % self.kv_heads:
-            _refuse(f"{self.heads} heads share {self.kv_heads} kv_heads", "a whole number of heads per kv head")
-
-
-@dataclass(frozen=True)
-class VisionModel:
-    """The vision tower, its geometry and where its attention maps come from. Layers count from 0."""
-
-    model_type: str
-    tiling: TilingRules
-    preprocess: PreprocessRules
-    layers: int
-    """Of the checkpoint; the exported graph may stop earlier."""
-    allocation_layer: int
-    """l_init of the paper."""
-    selection_layer: int
-    """l_final of the paper."""
-    feature_layer: int
-    """The layer whose output the projector reads."""
-    heads: str
-    """How the attention maps aggregate heads: "sum", or the number of the one head."""
-    newline: bool
-    """Whether the family has an `image_newline`."""
-
-    def __post_init__(self) -> None:
-        _positive(self, "layers")
-        for name in ("allocation_layer", "selection_layer", "feature_layer"):
-            layer = getattr(self, name)
-            if not 0 <= layer < self.layers:
-                _refuse(f"{name} is {layer}", f"0 to {self.layers - 1}, since the tower has {self.layers} layers")
-        if self.heads != "sum" and not re.fullmatch(r"0|[1-9][0-9]{0,5}", self.heads):
-            _refuse(f"heads is {show(self.heads)}", '"sum" or the number of a head')
-        if self.preprocess.image_size != self.tiling.image_size:
-            _refuse(f"preprocess.image_size is {self.preprocess.image_size}", f"the tile's {self.tiling.image_size}")
-        if min(self.preprocess.image_std) <= 0:
-            _refuse(f"preprocess.image_std is {self.preprocess.image_std}", "positive numbers")
-
-
-@dataclass(frozen=True)
-class Quantisation:
-    """How the weights are stored. Always symmetric."""
-
-    precision: Precision
-    bits: int
-    """Of the decoder's matrices."""
-    block_size: int | None
-    """Weights that share a scale, along the input axis; None for one scale per output channel, or for none at all."""
-    lm_head_bits: int
-    embedding_dtype: FloatType
-
-    def __post_init__(self) -> None:
-        _positive(self, "lm_head_bits")
-        if self.bits != _BITS[self.precision]:
-            _refuse(f"bits is {self.bits} for {self.precision}", f"{_BITS[self.precision]}")
-        if self.block_size is not None:
-            _positive(self, "block_size")
-
-
-@dataclass(frozen=True)
-class Graph:
-    """One ONNX file."""
-
-    file: str
-    data: tuple[str, ...]
-    """Its external data, as files of the bundle."""
-    opset: int
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        _positive(self, "opset")
-
-
-@dataclass(frozen=True)
-class PromptFiles:
-    """The files that turn messages into token ids."""
-
-    tokenizer: str
-    tokenizer_config: str
-    chat_template: str
-    generation_config: str | None
-
-
-@dataclass(frozen=True)
-class ParityCheck:
-    """One piece, run by ONNX Runtime and by the reference on the same seeded inputs. Only what passed is written."""
-
-    piece: str
-    reference: str
-    """What it was compared with ("torch float32, dequantised weights")."""
-    max_abs_error: float
-    max_abs_reference: float
-    """The largest magnitude in the reference's output, to read the error against."""
-    tolerance: float
-    """Upper bound on max_abs_error."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_abs_error <= self.tolerance:
-            _refuse(f"max_abs_error of {show(self.piece)} is {self.max_abs_error:.3g}", f"0 to {self.tolerance:.3g}")
-
-
-@dataclass(frozen=True)
-class GoldenCase:
-    """Stored inputs and outputs of one piece (safetensors), for repeating the comparison on the device."""
-
-    piece: Literal["vision", "language"]
-    inputs: str
-    outputs: str
-    description: str
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What a file of the bundle must be."""
-
-    bytes: int
-    sha256: str
-    """Lower-case hexadecimal."""
-
-    def __post_init__(self) -> None:
-        if self.bytes < 0:
-            _refuse(f"bytes is {self.bytes}", "0 or more")
-        if not _SHA256.fullmatch(self.sha256):
-            _refuse(f"sha256 is {show(self.sha256)}", "64 lower-case hexadecimal digits")
 
 
 @dataclass(frozen=True)
@@ -202,7 +75,8 @@ class Manifest:
     quantisation: Quantisation
     limits: Limits
     vision_graph: Graph
-    language_graph: Graph
+    language_graphs: tuple[Graph, ...]
+    """One with a symbolic cache length; or one for each length that the budgets need, ascending, over the same data."""
     embedding: str
     """Safetensors file with the token embedding (V, D)."""
     prompt: PromptFiles
@@ -223,10 +97,27 @@ class Manifest:
         """What `digest` must be."""
         return hashlib.sha256(strict.dumps(replace(self, digest="")).encode()).hexdigest()
 
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """Every graph: the vision encoder's, then the language model's."""
+        return (self.vision_graph, *self.language_graphs)
+
+    def language_graph(self, limits: Limits) -> Graph:
+        """The language graph of an opening: the one with the shortest cache that is long enough."""
+        for graph in self.language_graphs:
+            if graph.max_sequence_length is None or graph.max_sequence_length >= limits.max_sequence_length:
+                return graph
+        raise AssertionError("an opening is never larger than the largest graph")
+
+    def cache_length(self, limits: Limits) -> int:
+        """Slots of the cache of an opening: its own M, or what its graph is made for."""
+        return self.language_graph(limits).max_sequence_length or limits.max_sequence_length
+
     def referenced_files(self) -> Iterator[tuple[str, str]]:
         """Every (field, file) that names a file of the bundle."""
-        for field in ("vision_graph", "language_graph"):
-            graph: Graph = getattr(self, field)
+        fields = {"vision_graph": self.vision_graph}
+        fields |= {f"language_graphs[{i}]": graph for i, graph in enumerate(self.language_graphs)}
+        for field, graph in fields.items():
             yield f"{field}.file", graph.file
             yield from ((f"{field}.data[{i}]", name) for i, name in enumerate(graph.data))
         yield "embedding", self.embedding
@@ -248,21 +139,22 @@ class Manifest:
         for name in self.files:
             check_file_name(name)
             if name == MANIFEST_NAME or name.startswith(f"{ENGINES_FOLDER}/"):
-                _refuse(f"manifest.files names {name}", "what the export wrote, and not the manifest itself")
+                refuse(f"manifest.files names {name}", "what the export wrote, and not the manifest itself")
         for field, name in self.referenced_files():
             if name not in self.files:
-                _refuse(f"manifest.{field} is {show(name)}", "a file listed in manifest.files")
+                refuse(f"manifest.{field} is {show(name)}", "a file listed in manifest.files")
         for field in ("producer", "family", "checkpoint", "image_token"):
             if not getattr(self, field):
-                _refuse(f"manifest.{field} is empty", "a name")
+                refuse(f"manifest.{field} is empty", "a name")
         if re.search(r"[/\\]", self.checkpoint):
-            _refuse(f"manifest.checkpoint is {show(self.checkpoint)}", "a name without a path")
+            refuse(f"manifest.checkpoint is {show(self.checkpoint)}", "a name without a path")
         self._check_limits()
+        self._check_lengths()
         if self.memory != memory_plan(self):
-            _refuse("manifest.memory is not what the limits and the files give", f"{memory_plan(self)}")
+            refuse("manifest.memory is not what the limits and the files give", f"{memory_plan(self)}")
         for token in self.stop_token_ids:
             if not 0 <= token < self.text.vocab_size:
-                _refuse(f"manifest.stop_token_ids holds {token}", f"0 to {self.text.vocab_size - 1}")
+                refuse(f"manifest.stop_token_ids holds {token}", f"0 to {self.text.vocab_size - 1}")
         return self
 
     def _check_limits(self) -> None:
@@ -270,18 +162,29 @@ class Manifest:
         try:
             derived = rederive(limits, self.vision.tiling)
         except InputError as error:
-            _refuse(f"manifest.limits.budgets holds {error.got}", error.expected)
+            refuse(f"manifest.limits.budgets holds {error.got}", error.expected)
         for name in ("visual_tokens", "tiles"):
             if getattr(limits, name) != getattr(derived, name):
-                _refuse(
+                refuse(
                     f"manifest.limits.{name} is {getattr(limits, name)}",
                     f"{getattr(derived, name)}, by the budgets {', '.join(limits.budgets)} and the tiling",
                 )
         if limits.max_sequence_length > self.text.positions:
-            _refuse(
+            refuse(
                 f"manifest.limits.max_sequence_length is {limits.max_sequence_length}",
                 f"at most {self.text.positions}, the length of the rotary tables",
             )
+
+    def _check_lengths(self) -> None:
+        """The language graphs are made for what the budgets need, and read the same weights."""
+        graphs, tiling = self.language_graphs, self.vision.tiling
+        got = [graph.max_sequence_length for graph in graphs]
+        if got != [None] and got != list(cache_lengths(self.limits, tiling)):
+            expected = f"null, or {list(cache_lengths(self.limits, tiling))} by the budgets"
+            refuse(f"manifest.language_graphs are made for max_sequence_length {got}", expected)
+        for i, graph in enumerate(graphs):
+            if (graph.data, graph.inputs, graph.outputs) != (graphs[0].data, graphs[0].inputs, graphs[0].outputs):
+                refuse(f"manifest.language_graphs[{i}] is not the first one with another length", "one model")
 
 
 def parse_manifest(text: str) -> Manifest:
@@ -299,14 +202,3 @@ def parse_manifest(text: str) -> Manifest:
             fix="install the hired-edge that wrote this bundle, or export it again with this one",
         )
     return strict.from_json(Manifest, data).validate()
-
-
-def _positive(obj: object, *names: str) -> None:
-    for name in names:
-        value = getattr(obj, name)
-        if value < 1:
-            _refuse(f"{name} is {value}", "1 or more")
-
-
-def _refuse(got: str, expected: str) -> NoReturn:
-    raise BundleError(got, expected=expected, fix=MEND)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hired_edge.errors import LimitError
 from hired_edge.limits import MULTIPLE, Limits
+from hired_edge.tiling import TilingRules
 
 if TYPE_CHECKING:  # a manifest holds a plan
     from hired_edge.manifest import Graph, Manifest, TextModel
@@ -70,16 +71,46 @@ def kv_cache_formula(text: TextModel, max_sequence_length: int, batch: int) -> s
 def memory_plan(manifest: Manifest, limits: Limits | None = None) -> MemoryPlan:
     """What a bundle takes when opened with `limits`; by default with everything it was exported for."""
     limits = manifest.limits if limits is None else limits
-    text = manifest.text
+    text, slots = manifest.text, manifest.cache_length(limits)
     tokens = limits.batch * (limits.visual_tokens + limits.text_tokens)
     return MemoryPlan(
-        weights=sum(_graph_bytes(manifest, graph) for graph in (manifest.vision_graph, manifest.language_graph)),
-        kv_cache=kv_cache_bytes(text, limits.max_sequence_length, limits.batch),
-        kv_cache_formula=kv_cache_formula(text, limits.max_sequence_length, limits.batch),
-        buffers=_buffer_bytes(manifest, limits, tokens),
+        weights=sum(
+            _graph_bytes(manifest, graph) for graph in (manifest.vision_graph, manifest.language_graph(limits))
+        ),
+        kv_cache=kv_cache_bytes(text, slots, limits.batch),
+        kv_cache_formula=kv_cache_formula(text, slots, limits.batch),
+        buffers=buffer_bytes(
+            text,
+            manifest.vision.tiling,
+            limits,
+            slots,
+            masked="attention_mask" in manifest.language_graph(limits).inputs,
+        ),
         prefill=PREFILL_WIDTHS * tokens * text.hidden_size * ITEMSIZE[text.activation_dtype],
         embedding_mapped=manifest.files[manifest.embedding].bytes,
     )
+
+
+def buffer_bytes(text: TextModel, tiling: TilingRules, limits: Limits, slots: int, *, masked: bool) -> int:
+    """Every picture's pixel_values, attention maps and features; then the language graph's inputs and logits.
+
+    An `append` graph also gives out the new keys and values of a whole prefill.
+
+    Args:
+        slots: of the cache, M.
+        masked: whether the language graph takes a mask (B, 1, S, M).
+    """
+    tokens = limits.batch * (limits.visual_tokens + limits.text_tokens)
+    item = ITEMSIZE[text.activation_dtype]
+    tiles = limits.images * limits.tiles
+    patches = tiles * tiling.patches_per_tile
+    pixels = tiles * 3 * tiling.image_size**2 * item
+    vision = pixels + patches * text.hidden_size * item + 2 * patches * ITEMSIZE["float32"]
+    embeds = tokens * text.hidden_size * item
+    mask = tokens * slots if masked else 0
+    updates = tokens * kv_bytes_per_token(text) if text.cache == "append" else 0
+    logits = limits.batch * text.vocab_size * ITEMSIZE["float32"]
+    return vision + embeds + mask + updates + logits
 
 
 def largest_visual_budget(
@@ -109,17 +140,3 @@ def largest_visual_budget(
 
 def _graph_bytes(manifest: Manifest, graph: Graph) -> int:
     return sum(manifest.files[name].bytes for name in {graph.file, *graph.data})
-
-
-def _buffer_bytes(manifest: Manifest, limits: Limits, tokens: int) -> int:
-    """Every picture's pixel_values, attention maps and features; then the language graph's inputs and logits."""
-    text, tiling = manifest.text, manifest.vision.tiling
-    item = ITEMSIZE[text.activation_dtype]
-    tiles = limits.images * limits.tiles
-    patches = tiles * tiling.patches_per_tile
-    pixels = tiles * 3 * tiling.image_size**2 * item
-    vision = pixels + patches * text.hidden_size * item + 2 * patches * ITEMSIZE["float32"]
-    embeds = tokens * text.hidden_size * item
-    mask = tokens * limits.max_sequence_length if "attention_mask" in manifest.language_graph.inputs else 0
-    logits = limits.batch * text.vocab_size * ITEMSIZE["float32"]
-    return vision + embeds + mask + logits

@@ -22,6 +22,7 @@ def options_from(args: argparse.Namespace) -> ExportOptions:
         max_images=args.max_images,
         attention=AttentionChoice(args.allocation_layer, args.selection_layer, _heads(args.heads)),
         block_size=args.block_size,
+        lm_head_parts=args.lm_head_parts,
     )
 
 

@@ -74,6 +74,11 @@ class Tensor:
         """A part of `stored()` as float32; the same array where it is float32 already."""
         return bfloat16_to_float32(part) if self._bfloat16 else part.astype(np.float32, copy=False)
 
+    def part(self, start: int, stop: int) -> Tensor:
+        """Rows [start, stop) of the first axis, as a tensor."""
+        shape = (stop - start, *self.shape[1:])
+        return Tensor(shape, lambda a, b: self._read(start + a, start + b), bfloat16=self._bfloat16)
+
     def chunks(self) -> Iterator[NDArray[np.float32]]:
         """The tensor in order as float32, a bounded number of rows at a time, not to be written to."""
         for start in range(0, self.shape[0], ROWS_PER_READ):

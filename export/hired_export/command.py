@@ -11,9 +11,30 @@ help = "turn a LLaVA-family checkpoint into a bundle"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder in Hub layout")
     parser.add_argument("out", metavar="OUT", help="the bundle's folder, which must not exist yet")
-    parser.add_argument("--target", default="cpu", choices=["cpu"], help="what it will run on (default: cpu)")
-    parser.add_argument("--precision", default="fp32", choices=["fp32", "int8", "int4"], help="(default: fp32)")
-    parser.add_argument("--block-size", type=int, default=32, metavar="N", help="of int4: 32, 64 or 128 (default: 32)")
+    parser.add_argument(
+        "--target",
+        default="cpu",
+        choices=["cpu", "cuda", "jp7", "jp6"],
+        help="what it will run on: ONNX Runtime's CPU provider, a PC's NVIDIA GPU, JetPack 7 or 6 (default: cpu)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=["fp32", "fp16", "int8", "int4"],
+        help="of the language model's weights (default: fp32 on the CPU, fp16 elsewhere)",
+    )
+    parser.add_argument(
+        "--block-size",
+        type=int,
+        metavar="N",
+        help="of int4: 64 or 128, on the CPU also 32 (default: 128, 32 on the CPU)",
+    )
+    parser.add_argument(
+        "--lm-head-parts",
+        type=int,
+        default=1,
+        metavar="N",
+        help="products that the LM head is split into: 4 spares JetPack 6 contiguous memory (default: 1)",
+    )
     parser.add_argument(
         "--visual-tokens", default="20%", metavar="B|P%[,...]", help="largest budgets to be asked for (default: 20%%)"
     )

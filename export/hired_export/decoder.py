@@ -9,8 +9,10 @@ means is proved after export, in ONNX Runtime, against transformers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from hired_export.ops import Projection, onnx_op, parameter, reshape
@@ -37,6 +39,8 @@ class DecoderShape:
     o_bias: bool = False
     mlp_bias: bool = False
     sliding_window: int | None = None
+    head_parts: int = 1
+    """MatMuls that the LM head is split into, by rows of the vocabulary: see `LMHead`."""
 
 
 class RMSNorm(nn.Module):
@@ -112,15 +116,32 @@ class Step:
     write_indices: Tensor
 
 
+class LMHead(nn.ModuleList):
+    """The LM head as several products: JetPack 6's builder wants contiguous memory for each one's weight at a time."""
+
+    def __init__(self, shape: DecoderShape) -> None:
+        rows = head_rows(shape.vocab_size, shape.head_parts)
+        super().__init__(Projection(shape.hidden_size, stop - start, False) for start, stop in rows)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([part(x) for part in self], dim=-1)
+
+
+def head_rows(vocab_size: int, parts: int) -> list[tuple[int, int]]:
+    """[start, stop) of each part's rows of the vocabulary, as equal as can be."""
+    bounds = [vocab_size * i // parts for i in range(parts + 1)]
+    return list(pairwise(bounds))
+
+
 class Decoder(nn.Module):
-    """inputs_embeds (B, S, D) and a static cache (B, G, M, Dh) a layer -> logits (B, V) of the last token only."""
+    """inputs_embeds (B, S, D) and a static cache (B, G, M, Dh) a layer -> fp32 logits (B, V) of the last token only."""
 
     def __init__(self, shape: DecoderShape) -> None:
         super().__init__()
         self.shape = shape
         self.layers = nn.ModuleList(DecoderLayer(shape) for _ in range(shape.layers))
         self.norm = RMSNorm(shape.hidden_size, shape.rms_epsilon)
-        self.lm_head = Projection(shape.hidden_size, shape.vocab_size, bias=False)
+        self.lm_head = LMHead(shape) if shape.head_parts > 1 else Projection(shape.hidden_size, shape.vocab_size, False)
         self.rotary_cos = parameter(shape.positions, shape.head_dim // 2)
         self.rotary_sin = parameter(shape.positions, shape.head_dim // 2)
 
@@ -142,4 +163,4 @@ class Decoder(nn.Module):
             boundaries.append(x)
         batch, width = x.shape[0], x.shape[2]
         last = onnx_op("GatherND", (x, last_token.unsqueeze(1)), (batch, width), version=13, batch_dims=1)
-        return (self.lm_head(self.norm(last)), *present, *boundaries)
+        return (self.lm_head(self.norm(last)).float(), *present, *boundaries)

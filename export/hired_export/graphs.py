@@ -11,6 +11,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from torch.export import Dim
 
 from hired_edge import __version__
 from hired_export.decoder import Decoder, DecoderShape
+from hired_export.lowering.emit import constant
 from hired_export.vision import VisionEncoder, VisionShape
 
 OPSET = 24
@@ -48,11 +50,22 @@ def parameter_shapes(module: type[Decoder] | type[VisionEncoder], shape: Any) ->
         return {name: tuple(parameter.shape) for name, parameter in module(shape).named_parameters()}
 
 
-def language_graph(shape: DecoderShape) -> ir.Model:
+@contextlib.contextmanager
+def activations(dtype: torch.dtype) -> Iterator[None]:
+    """Weights, activations and the cache of what is traced inside are of this dtype."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def language_graph(shape: DecoderShape, dtype: torch.dtype = torch.float32) -> ir.Model:
     """The decoder as one standard graph; B, S and M symbolic."""
     # Sizes of the example: no two alike, none 0 or 1, so that tracing cannot take one dimension for another.
     b, s, m = 2, 3, 64
-    with FakeTensorMode():
+    with FakeTensorMode(), activations(dtype):
         decoder = Decoder(shape)
         arguments = (
             torch.empty(b, s, shape.hidden_size),
@@ -84,9 +97,9 @@ def language_graph(shape: DecoderShape) -> ir.Model:
     return model
 
 
-def vision_graph(shape: VisionShape) -> ir.Model:
+def vision_graph(shape: VisionShape, dtype: torch.dtype = torch.float32) -> ir.Model:
     """Tower, CLS attention and projector as one standard graph; T symbolic."""
-    with FakeTensorMode():
+    with FakeTensorMode(), activations(dtype):
         encoder = VisionEncoder(shape)
         pixels = torch.empty(2, 3, shape.image_size, shape.image_size)
     return _to_onnx(
@@ -151,6 +164,20 @@ def replace_uses(old: ir.Value, new: ir.Value) -> None:
         user.replace_input_with(index, new)
 
 
+def drop_unused_inputs(graph: ir.Graph) -> None:
+    for value in list(graph.inputs):
+        if not value.uses() and not value.is_graph_output():
+            graph.inputs.remove(value)
+
+
+def fix_dimension(model: ir.Model, name: str, size: int) -> None:
+    """A symbolic dimension becomes a number wherever it stands alone: in inputs, outputs and intermediate values."""
+    graph = model.graph
+    for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]:
+        if value.shape is not None:
+            value.shape = ir.Shape([size if str(d) == name else d for d in value.shape])
+
+
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node, outputs: list[tuple[ir.Value, ir.Value]]) -> None:
     """Puts `new` in the place of `old`, which stays until its caller removes it.
 
@@ -168,28 +195,15 @@ def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node, outputs: list[tupl
 
 
 def _share_constants(graph: ir.Graph) -> None:
-    """Shape targets and axes, one initialiser a value, named after it ("int64.0.0.4.16"); weights are left alone."""
-    shared: dict[str, ir.Value] = {}
-
-    def share(value: ir.Value, tensor: ir.TensorProtocol) -> None:
-        array = tensor.numpy()
-        name = ".".join([str(array.dtype), "x".join(map(str, array.shape)), *map(str, array.reshape(-1).tolist())])
-        if name not in shared:
-            shared[name] = ir.Value(name=name, const_value=ir.tensor(array, name=name), type=value.type)
-            shared[name].shape = ir.Shape(array.shape)
-            shared[name].dtype = ir.DataType.from_numpy(array.dtype)
-        replace_uses(value, shared[name])
-
+    """Shape targets, axes and scalars become initialisers, one a value; weights are left alone."""
     for name, value in list(graph.initializers.items()):
         if "lifted_tensor" in name:
             assert value.const_value is not None
-            share(value, value.const_value)
+            replace_uses(value, constant(graph, value.const_value.numpy()))
             del graph.initializers[name]
     for node in [n for n in graph if n.op_type == "Constant"]:
-        share(node.outputs[0], _constant(node))
+        replace_uses(node.outputs[0], constant(graph, _constant(node).numpy()))
         graph.remove(node, safe=True)
-    for value in shared.values():
-        graph.register_initializer(value)
 
 
 def _constant(node: ir.Node) -> ir.TensorProtocol:

@@ -23,8 +23,9 @@ def reshape(x: Tensor, *tail: int) -> Tensor:
     return onnx_op("Reshape", (x, target), (x.shape[0], x.shape[1], *tail), version=21)
 
 
-def parameter(*shape: int, dtype: torch.dtype = torch.float32) -> nn.Parameter:
-    return nn.Parameter(torch.empty(*shape, dtype=dtype), requires_grad=False)
+def parameter(*shape: int) -> nn.Parameter:
+    """Of torch's default dtype, which is the graph's while one is traced (`graphs.activations`)."""
+    return nn.Parameter(torch.empty(*shape), requires_grad=False)
 
 
 class Projection(nn.Module):

@@ -16,24 +16,27 @@ import torch
 from numpy.typing import NDArray
 
 from hired_edge.errors import ExportError
-from hired_edge.manifest import GoldenCase, ParityCheck
+from hired_edge.manifest import GoldenCase, Graph, ParityCheck
 from hired_edge.tensorfile import write_tensors
 from hired_export import child
 from hired_export.checkpoint import Checkpoint
 from hired_export.families import AttentionChoice, ModelSpec, read_spec
 from hired_export.progress import step
-from hired_export.quantisation import Scheme
 from hired_export.references import References
 from hired_export.shipped import DECODE_STEPS, SEED, TOKENS, Language, Seeded, session
+from hired_export.sources import Schemes
 
 WHOLE_MODEL_BYTES = 2 * 2**30
 GOLDEN_BYTES = 6 * 2**30
-PIECE_TOLERANCE, WHOLE_TOLERANCE, ROUNDED_TOLERANCE = 1e-4, 1e-3, 0.25
-"""Of the largest reference value: one piece; the whole model; the whole model as shipped where it is quantised.
+PIECE_TOLERANCE = {"float32": 1e-4, "float16": 1e-2}
+WHOLE_TOLERANCE = {"float32": 1e-3, "float16": 3e-2}
+ROUNDED_TOLERANCE = 0.25
+"""Of the largest reference value, by the graph's float type: one piece; the whole model; the whole model as shipped
+where it is quantised for the CPU.
 
 MatMulNBits as shipped rounds activations to int8, which moves logits by some per cent a model. The first two are
-compared with activations in float32, so a wrong weight or scale cannot hide behind that; the last one shows a broken
-kernel and no more.
+compared without that rounding, so a wrong weight or scale cannot hide behind it; the last one shows a broken kernel and
+no more.
 """
 FEATURES = ("image_features", "allocation_attention", "selection_attention")
 
@@ -45,9 +48,14 @@ class ParityJob:
     checkpoint: Path
     bundle: Path
     attention: AttentionChoice
-    decoder: Scheme | None
-    lm_head: Scheme | None
+    stored: Schemes
+    vision: Graph
+    language: Graph
+    """The one with the shortest cache: others differ from it in nothing else."""
     progress: bool = False
+
+    def path(self, graph: Graph) -> Path:
+        return self.bundle / graph.file
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ class CheckOutcome:
 
     @property
     def checks(self) -> tuple[ParityCheck, ...]:
-        reference = "transformers, float32, the same dequantised weights"
+        reference = "transformers, float32, weights rounded as in the bundle"
         return tuple(
             ParityCheck(c.piece, reference, c.max_abs_error, c.max_abs_reference, c.tolerance) for c in self.comparisons
         )
@@ -106,12 +114,12 @@ def check(job: ParityJob) -> CheckOutcome:
     """Runs every comparison and writes `golden/`. Memory: one piece at a time."""
     checkpoint = Checkpoint(job.checkpoint)
     spec = read_spec(checkpoint, job.attention)
-    references = References(checkpoint, spec, job.decoder, job.lm_head)
+    references = References(checkpoint, spec, job.stored)
     golden = job.bundle / "golden"
     golden.mkdir()
     with step("parity check", job.progress):
         comparisons, case = _check_vision(job, spec, references)
-        language = Language(job.bundle / "language" / "model.onnx", spec)
+        language = Language(job.path(job.language), job.language.max_sequence_length, spec, job.stored.dtype)
         comparisons += _check_layers(language, spec, references)
         found, cases = _check_whole(job, language, spec, references)
     return CheckOutcome((*comparisons, *found), (case, *cases))
@@ -120,6 +128,7 @@ def check(job: ParityJob) -> CheckOutcome:
 def _compare(piece: str, got: NDArray, expected: NDArray, tolerance: float) -> Comparison:
     assert got.shape == expected.shape, f"{piece}: {got.shape} against {expected.shape}"
     largest = float(np.abs(expected).max())
+    got = got.astype(np.float32)
     # NaN anywhere makes the error NaN, which no tolerance admits.
     return Comparison(piece, float(np.abs(got - expected).max()), largest, tolerance * largest)
 
@@ -127,11 +136,12 @@ def _compare(piece: str, got: NDArray, expected: NDArray, tolerance: float) -> C
 def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tuple[list[Comparison], GoldenCase]:
     pixels = Seeded(spec).pixels
     expected = references.vision(torch.from_numpy(pixels))
-    runner = session(job.bundle / "vision" / "model.onnx")
-    outputs = runner.run(list(FEATURES), {"pixel_values": pixels})
+    runner = session(job.path(job.vision))
+    outputs = runner.run(list(FEATURES), {"pixel_values": pixels.astype(job.stored.dtype)})
     got: dict[str, NDArray] = dict(zip(FEATURES, map(np.asarray, outputs), strict=True))
+    tolerance = PIECE_TOLERANCE[job.stored.dtype]
     found = [
-        _compare(f"vision.{name}", got[name], reference.numpy(), PIECE_TOLERANCE)
+        _compare(f"vision.{name}", got[name], reference.numpy(), tolerance)
         for name, reference in zip(FEATURES, expected, strict=True)
     ]
     write_tensors(job.bundle / "golden/vision.inputs.safetensors", {"pixel_values": pixels})
@@ -147,15 +157,16 @@ def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tu
 
 def _check_layers(language: Language, spec: ModelSpec, references: References) -> Iterator[Comparison]:
     hidden = Seeded(spec).embeds[:, :TOKENS]
+    tolerance = PIECE_TOLERANCE[language.dtype]
     last = spec.decoder.layers - 1
     for index in sorted({0, last // 2, last}):
         source = f"hidden_states.{index}" if index else "inputs_embeds"
         got = language.cut(source, f"hidden_states.{index + 1}", hidden)
         expected = references.layer(index, torch.from_numpy(hidden)).numpy()
-        yield _compare(f"language.layers.{index}", got, expected, PIECE_TOLERANCE)
+        yield _compare(f"language.layers.{index}", got, expected, tolerance)
     got = language.cut(f"hidden_states.{last + 1}", "logits", hidden)
     expected = references.head(torch.from_numpy(hidden[:, -1])).numpy()
-    yield _compare("language.lm_head", got, expected, PIECE_TOLERANCE)
+    yield _compare("language.lm_head", got, expected, tolerance)
 
 
 def _check_whole(
@@ -163,18 +174,19 @@ def _check_whole(
 ) -> tuple[list[Comparison], list[GoldenCase]]:
     """The text model as shipped: compared where its reference fits, its golden outputs written where it loads."""
     inputs = Seeded(spec)
-    if language.path.with_name("model.onnx.data").stat().st_size > GOLDEN_BYTES:
+    if sum((job.bundle / name).stat().st_size for name in job.language.data) > GOLDEN_BYTES:
         return [], []
     logits = language.generate(inputs)
     golden = [_golden_language(job.bundle, inputs, logits)]
     if _text_bytes(spec) > WHOLE_MODEL_BYTES:
         return [], golden
     expected = references.whole(torch.from_numpy(inputs.embeds)).numpy()[0, TOKENS - 1 :]
-    if job.decoder is None:
-        return [_compare("language", logits, expected, WHOLE_TOLERANCE)], golden
+    tolerance = WHOLE_TOLERANCE[job.stored.dtype]
+    if job.stored.decoder is None or job.stored.dtype != "float32":
+        return [_compare("language", logits, expected, tolerance)], golden
     unrounded = language.generate(inputs, as_shipped=False)
     return [
-        _compare("language", unrounded, expected, WHOLE_TOLERANCE),
+        _compare("language", unrounded, expected, tolerance),
         _compare("language, activations in int8", logits, expected, ROUNDED_TOLERANCE),
     ], golden
 

@@ -60,18 +60,26 @@ def quantise(weight: NDArray[np.float32], scheme: Scheme) -> tuple[NDArray[np.ui
     if scheme.block_size is None:
         largest = np.broadcast_to(largest.max(axis=1, keepdims=True), largest.shape)
     zero_point = 1 << (scheme.bits - 1)
-    scales = (largest / (zero_point - 1)).astype(np.float32)
+    # Rounded as fp16 targets store them, so that a weight is the same on every target.
+    scales = (largest / (zero_point - 1)).astype(np.float16).astype(np.float32)
     divisors = np.where(scales == 0, np.float32(1), scales)[..., None]
-    integers = np.clip(np.rint(grouped / divisors) + zero_point, 0, 2 * zero_point - 1).astype(np.uint8)
+    integers = np.clip(np.rint(grouped / divisors) + zero_point, 1, 2 * zero_point - 1).astype(np.uint8)
     if scheme.bits == 8:
         return integers, scales
     return integers[..., 0::2] + integers[..., 1::2] * np.uint8(16), scales
+
+
+def signed(packed: NDArray[np.uint8], scheme: Scheme, inputs: int) -> NDArray[np.int8]:
+    """The integers themselves, (outputs, inputs), around 0."""
+    integers = packed if scheme.bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1)
+    around = integers.reshape(len(packed), -1)[:, :inputs].astype(np.int16) - (1 << (scheme.bits - 1))
+    return around.astype(np.int8)
 
 
 def dequantise(
     packed: NDArray[np.uint8], scales: NDArray[np.float32], scheme: Scheme, inputs: int
 ) -> NDArray[np.float32]:
     """The inverse of `quantise` up to rounding: (outputs, inputs)."""
-    integers = packed if scheme.bits == 8 else np.stack([packed & 15, packed >> 4], axis=-1).reshape(*scales.shape, -1)
-    values = (integers.astype(np.float32) - (1 << (scheme.bits - 1))) * scales[..., None]
-    return values.reshape(len(packed), -1)[:, :inputs]
+    block = scheme.storage_block
+    integers = signed(packed, scheme, scales.shape[1] * block).reshape(*scales.shape, block)
+    return (integers * scales[..., None]).reshape(len(packed), -1)[:, :inputs]

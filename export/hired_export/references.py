@@ -17,23 +17,22 @@ from transformers import AutoModelForCausalLM
 from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
 
+from hired_edge.manifest import FloatType
 from hired_export.checkpoint import Checkpoint, Tensor
 from hired_export.families import ModelSpec
 from hired_export.quantisation import Scheme, dequantise, quantise
+from hired_export.sources import Schemes
 
 
 class References:
     """Builds reference modules from a checkpoint; float32, evaluation mode.
 
     Args:
-        decoder_scheme, head_scheme: how the bundle stores the decoder's matrices and the LM head; None = as they are.
+        stored: how the bundle stores the weights.
     """
 
-    def __init__(
-        self, checkpoint: Checkpoint, spec: ModelSpec, decoder_scheme: Scheme | None, head_scheme: Scheme | None
-    ) -> None:
-        self._checkpoint, self._spec = checkpoint, spec
-        self._decoder_scheme, self._head_scheme = decoder_scheme, head_scheme
+    def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, stored: Schemes) -> None:
+        self._checkpoint, self._spec, self._stored = checkpoint, spec, stored
 
     def vision(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(T, 3, h, w) -> projected features (T, N, D), allocation and selection attention (T, N)."""
@@ -85,11 +84,11 @@ class References:
         if not head:
             model.lm_head = nn.Identity()
         for i, layer in enumerate(layers):
-            self._fill(model.model.layers[i], f"text.layers.{layer}.", self._decoder_scheme)
+            self._fill(model.model.layers[i], f"text.layers.{layer}.", self._stored.decoder)
         self._fill(model.model.norm, "text.norm.")
         if head:
             tied = self._spec.tied
-            self._fill(model.lm_head, "text.embed_tokens." if tied else "lm_head.", self._head_scheme)
+            self._fill(model.lm_head, "text.embed_tokens." if tied else "lm_head.", self._stored.lm_head)
         model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers were made on the meta device
         return model.eval()
 
@@ -99,7 +98,8 @@ class References:
             stored = prefix + name.removeprefix("vision_model.")
             if stored in self._checkpoint.tensors:
                 tensor = self._checkpoint.tensor(stored, tuple(parameter.shape))
-                weights[name] = torch.from_numpy(_as_in_bundle(tensor, scheme if parameter.ndim == 2 else None))
+                used = scheme if parameter.ndim == 2 else None
+                weights[name] = torch.from_numpy(_as_in_bundle(tensor, used, self._stored.dtype))
         module.load_state_dict(weights, strict=False, assign=True)
         for name, buffer in list(module.named_buffers()):
             if buffer.is_meta:  # position ids, the only buffers of these modules
@@ -111,12 +111,15 @@ class References:
         module.eval()
 
 
-def _as_in_bundle(tensor: Tensor, scheme: Scheme | None) -> NDArray[np.float32]:
-    """A tensor after the rounding of `scheme`; besides the result only a chunk of rows is held."""
+def _as_in_bundle(tensor: Tensor, scheme: Scheme | None, dtype: FloatType) -> NDArray[np.float32]:
+    """A tensor after the rounding of `scheme`, or else to `dtype`; besides the result only a chunk of rows is held."""
     filled = np.empty(tensor.shape, np.float32)
     start = 0
     for rows in tensor.chunks():
-        rounded = rows if scheme is None else dequantise(*quantise(rows, scheme), scheme, rows.shape[1])
+        if scheme is None:
+            rounded = rows.astype(dtype, copy=False)
+        else:
+            rounded = dequantise(*quantise(rows, scheme), scheme, rows.shape[1])
         filled[start : start + len(rows)] = rounded
         start += len(rows)
     return filled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from hired_edge.manifest import FloatType
 from hired_export.families import ModelSpec
 from hired_export.graphs import past_names, present_names
 
@@ -32,25 +34,38 @@ class Seeded:
 def session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 3
+    # Where int4 DequantizeLinear and MatMul are fused, activations are not to be rounded to int8.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 class Language:
     """The language graph in ONNX Runtime, whole or cut between two named values."""
 
-    def __init__(self, path: Path, spec: ModelSpec) -> None:
-        self.path, self._spec = path, spec
+    def __init__(self, path: Path, slots: int | None, spec: ModelSpec, dtype: FloatType) -> None:
+        """`slots`: the cache length that the graph is made for; None = any. `dtype`: its activations."""
+        self.path, self._slots, self._spec = path, slots or SLOTS, spec
+        self.dtype: FloatType = dtype
+
+    @cached_property
+    def _appends(self) -> bool:
+        """Whether the graph gives out new keys and values alone: then nothing tells it where they are written."""
+        model = onnx.load(self.path, load_external_data=False)
+        return "write_indices" not in {value.name for value in model.graph.input}
 
     def feeds(self, names: set[str], hidden: tuple[str, NDArray], start: int, past: dict[str, NDArray]) -> dict:
         """Inputs of one step of B = 1, as far as the graph has them."""
-        count = hidden[1].shape[1]
+        values = hidden[1].astype(self.dtype)
+        count = values.shape[1]
         positions = np.arange(start, start + count)[None]
-        window = self._spec.decoder.sliding_window or SLOTS
-        slots = np.arange(SLOTS)
+        window = self._spec.decoder.sliding_window or self._slots
+        slots = np.arange(self._slots)
         seen = (slots <= positions[0][:, None]) & (slots > positions[0][:, None] - window)
+        if self._appends:  # the new keys are not in the cache yet
+            seen &= slots < start
         everything = {
-            "inputs_embeds": hidden[1],  # a cut graph may still read its shape
-            hidden[0]: hidden[1],
+            "inputs_embeds": values,  # a cut graph may still read its shape
+            hidden[0]: values,
             "position_ids": positions,
             "attention_mask": seen[None, None],
             "write_indices": np.array([start]),
@@ -60,12 +75,12 @@ class Language:
         return {name: value for name, value in everything.items() if name in names}
 
     def empty_cache(self) -> dict[str, NDArray]:
-        shape = (1, self._spec.decoder.kv_heads, SLOTS, self._spec.decoder.head_dim)
-        return {name: np.zeros(shape, np.float32) for name in past_names(self._spec.decoder.layers)}
+        shape = (1, self._spec.decoder.kv_heads, self._slots, self._spec.decoder.head_dim)
+        return {name: np.zeros(shape, self.dtype) for name in past_names(self._spec.decoder.layers)}
 
     def cut(self, source: str, target: str, hidden: NDArray) -> NDArray:
         """The value `target` computed from `source` by the shipped graph's own nodes."""
-        runner = self._in_float(lambda model: _cut(model, source, target))
+        runner = self._in_float(lambda model: _cut(model, source, target, self.dtype))
         names = {value.name for value in runner.get_inputs()}
         (result,) = runner.run([target], self.feeds(names, (source, hidden), 0, self.empty_cache()))
         return np.asarray(result)
@@ -94,24 +109,30 @@ class Language:
         for stop in range(TOKENS, TOKENS + DECODE_STEPS + 1):
             feeds = self.feeds(names, ("inputs_embeds", inputs.embeds[:, start:stop]), start, past)
             first, *present = runner.run(["logits", *present_names(layers)], feeds)
-            past = dict(zip(past_names(layers), map(np.asarray, present), strict=True))
+            for name, value in zip(past_names(layers), map(np.asarray, present), strict=True):
+                if self._appends:
+                    past[name][:, :, start:stop] = value
+                else:
+                    past[name] = value
             logits.append(np.asarray(first)[0])
             start = stop
         return np.stack(logits)
 
 
-def _cut(model: onnx.ModelProto, source: str, target: str) -> None:
+def _cut(model: onnx.ModelProto, source: str, target: str, dtype: FloatType) -> None:
     """Leaves only the nodes that lead to `target` from `source` and the graph's own inputs."""
     graph = model.graph
     given = {value.name: value for value in graph.input}
-    given[source] = given.get(source) or onnx.helper.make_tensor_value_info(source, onnx.TensorProto.FLOAT, None)
+    element = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    given[source] = given.get(source) or onnx.helper.make_tensor_value_info(source, element, None)
     needed, nodes = {target}, []
     for node in reversed(graph.node):  # a graph is sorted: readers come after producers
         if needed & set(node.output) and source not in node.output:
             nodes.append(node)
             needed |= set(node.input)
     stored = [tensor for tensor in graph.initializer if tensor.name in needed]
-    result = onnx.helper.make_tensor_value_info(target, onnx.TensorProto.FLOAT, None)
+    outputs = {value.name: value for value in graph.output}
+    result = outputs.get(target) or onnx.helper.make_tensor_value_info(target, element, None)
     inputs = [value for name, value in given.items() if name in needed]
     graph.CopyFrom(onnx.helper.make_graph(nodes[::-1], "cut", inputs, [result], stored))
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
+from hired_edge.manifest import FloatType
 from hired_export.checkpoint import Checkpoint, Tensor
-from hired_export.decoder import Decoder
+from hired_export.decoder import Decoder, head_rows
 from hired_export.families import ModelSpec
 from hired_export.graphs import parameter_shapes
 from hired_export.quantisation import Scheme
@@ -15,14 +17,24 @@ from hired_export.vision import VisionEncoder
 
 @dataclass(frozen=True)
 class Schemes:
-    """How the decoder's matrices and the LM head are stored; None = float32."""
+    """How the decoder's matrices and the LM head are stored; None = in `dtype`, as all the rest is."""
 
     decoder: Scheme | None
     lm_head: Scheme | None
-    embedding: str
+    embedding: Literal["F32", "F16"]
+    dtype: FloatType
+
+    @property
+    def bits(self) -> int:
+        """Of what has no scheme."""
+        return 32 if self.dtype == "float32" else 16
 
     def of(self, weight: str) -> Scheme | None:
         return self.lm_head if weight.startswith("lm_head.") else self.decoder
+
+    def of_tensor(self, name: str, shape: tuple[int, ...]) -> Scheme | None:
+        """The scheme of a matrix; None for anything else."""
+        return self.of(name) if is_matrix(name, shape) else None
 
 
 class Sources:
@@ -31,10 +43,11 @@ class Sources:
     def __init__(self, checkpoint: Checkpoint, spec: ModelSpec) -> None:
         self._checkpoint, self._spec = checkpoint, spec
         self.language = {
-            name: self._find(name, self._language_name(name), shape)
+            name: self._find(name, f"text.{name}", shape)
             for name, shape in parameter_shapes(Decoder, spec.decoder).items()
-            if not name.startswith("rotary_")
+            if not name.startswith(("rotary_", "lm_head."))
         }
+        self.language |= self._lm_head()
         self.vision = {
             name: self._find(name, _vision_name(name), shape)
             for name, shape in parameter_shapes(VisionEncoder, spec.vision).items()
@@ -43,15 +56,18 @@ class Sources:
         self.embedding = checkpoint.tensor("text.embed_tokens.weight", (spec.decoder.vocab_size, width))
         self.newline = checkpoint.tensor("image_newline", (width,)) if spec.facts.newline else None
 
-    def _language_name(self, name: str) -> str:
-        if name != "lm_head.weight":
-            return f"text.{name}"
+    def _lm_head(self) -> dict[str, Tensor]:
+        shape = self._spec.decoder
         # A tied head is often not stored; where it is, it is the same matrix.
-        return "text.embed_tokens.weight" if self._spec.tied else name
+        stored = "text.embed_tokens.weight" if self._spec.tied else "lm_head.weight"
+        whole = self._checkpoint.tensor(stored, (shape.vocab_size, shape.hidden_size))
+        if shape.head_parts == 1:
+            return {"lm_head.weight": whole}
+        rows = head_rows(shape.vocab_size, shape.head_parts)
+        return {f"lm_head.{i}.weight": whole.part(*bounds) for i, bounds in enumerate(rows)}
 
     def _find(self, name: str, stored: str, shape: tuple[int, ...]) -> Tensor:
-        # Graphs hold matrices (in, out), checkpoints (out, in). The graph's name says which it is: a tied head is
-        # stored as the embedding table.
+        # Graphs hold matrices (in, out), checkpoints (out, in).
         return self._checkpoint.tensor(stored, shape[::-1] if is_matrix(name, shape) else shape)
 
     def input_bytes(self) -> int:
@@ -61,15 +77,17 @@ class Sources:
     def output_bytes(self, stored: Schemes) -> int:
         """About what the bundle will take on disk: weights and embedding, without graphs and small files."""
 
+        plain = 4 if stored.dtype == "float32" else 2
+
         def size(name: str, tensor: Tensor) -> int:
-            scheme = stored.of(name) if is_matrix(name, tensor.shape) else None
+            scheme = stored.of_tensor(name, tensor.shape)
             elements = math.prod(tensor.shape)
-            return (
-                4 * elements if scheme is None else elements * scheme.bits // 8 + 4 * elements // scheme.storage_block
-            )
+            if scheme is None:
+                return plain * elements
+            return elements * scheme.bits // 8 + plain * elements // scheme.storage_block
 
         total = sum(size(name, tensor) for name, tensor in self.language.items())
-        total += sum(tensor.float_bytes for tensor in self.vision.values())
+        total += sum(tensor.float_bytes * plain // 4 for tensor in self.vision.values())
         return total + math.prod(self.embedding.shape) * (4 if stored.embedding == "F32" else 2)
 
 

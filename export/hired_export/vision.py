@@ -127,7 +127,13 @@ class Embeddings(nn.Module):
         self.position_embedding = nn.Embedding(shape.patches + 1, width)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
-        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)  # (T, N, width)
+        weight = self.patch_embedding.weight  # (width, 3, patch, patch)
+        width, _, patch, _ = weight.shape
+        side = pixel_values.shape[-1] // patch
+        grid = (pixel_values.shape[0], width, side, side)
+        # By name: torch's own comes out with a bias of zeros that the graph computes.
+        convolved = onnx_op("Conv", (pixel_values, weight), grid, version=22, strides=[patch, patch])
+        patches = reshape(convolved, side * side).transpose(1, 2)  # (T, N, width)
         cls = self.class_embedding.expand(patches.shape[0], 1, -1)
         return torch.cat((cls, patches), dim=1) + self.position_embedding.weight
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from hired_export.checkpoint import Tensor
 from hired_export.lowering.matmul import quantised_name, scales_name
-from hired_export.quantisation import Scheme, dequantise, quantise
+from hired_export.quantisation import Scheme, dequantise, quantise, signed
 
 SLICE_BYTES = 2**25
 
@@ -38,15 +39,22 @@ class ExternalData:
         self._file.close()
 
     def write(self, value: ir.Value, chunks: Iterable[NDArray]) -> None:
-        """Writes a tensor's bytes and makes `value` refer to them; chunks must add up to the value's shape."""
+        """Writes a tensor's bytes and makes `value` refer to them.
+
+        Args:
+            value: of a float type, which chunks are rounded to; or of an integer type, whose chunks are stored as given
+                (int4 as bytes, the earlier element in the low half).
+            chunks: add up to the value's shape.
+        """
         assert value.shape is not None
         assert value.dtype is not None
         size = int(math.prod(value.shape.numpy()) * value.dtype.itemsize)  # an itemsize may be half a byte
         alignment = 4096 if size >= 2**20 else 64
         offset = -(-self._file.tell() // alignment) * alignment
         self._file.write(bytes(offset - self._file.tell()))
+        rounded = value.dtype.numpy() if value.dtype.is_floating_point() else None
         for chunk in chunks:
-            self._file.write(np.ascontiguousarray(chunk).data)
+            self._file.write(np.ascontiguousarray(chunk, rounded).data)
         written = self._file.tell() - offset
         assert written == size, f"{value.name}: {written} bytes written, {size} expected"
         name = os.path.basename(self.path)
@@ -73,6 +81,7 @@ def write_quantised(
     data: ExternalData, graph: ir.Graph, name: str, tensor: Tensor, scheme: Scheme
 ) -> QuantisationError:
     """Quantises a matrix a chunk of rows at a time; the scales follow the integers in the file."""
+    value, scale_value = graph.initializers[quantised_name(name)], graph.initializers[scales_name(name)]
     scales: list[NDArray[np.float32]] = []
     squares = np.zeros(2)  # of the error, of the weights
 
@@ -84,6 +93,19 @@ def write_quantised(
             scales.append(scale)
             yield packed
 
-    data.write(graph.initializers[quantised_name(name)], chunks())
-    data.write(graph.initializers[scales_name(name)], [np.concatenate(scales).reshape(-1)])
+    blocks = value.dtype == ir.DataType.UINT8  # MatMulNBits' layout is the quantiser's own; the other is (in, out)
+    data.write(value, chunks() if blocks else [_linear(list(chunks()), scheme, tensor.shape[1])])
+    joined = np.concatenate(scales)  # (out, blocks)
+    if not blocks:
+        joined = joined[:, 0] if scheme.block_size is None else joined.T
+    data.write(scale_value, [joined.reshape(-1)])
     return QuantisationError(name, float(np.sqrt(squares[0] / squares[1])) if squares[1] else 0.0)
+
+
+def _linear(packed: list[NDArray[np.uint8]], scheme: Scheme, inputs: int) -> NDArray[Any]:
+    """DequantizeLinear's layout: int8 (in, out), or two neighbours of it a byte, the earlier one in the low half."""
+    integers = np.concatenate([signed(rows, scheme, inputs) for rows in packed]).T
+    if scheme.bits == 8:
+        return integers
+    pairs = np.ascontiguousarray(integers).reshape(-1, 2).view(np.uint8) & 15
+    return pairs[:, 0] | pairs[:, 1] << 4

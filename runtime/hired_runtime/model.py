@@ -69,7 +69,7 @@ class Model:
     def cache_bytes(self) -> int:
         """Size of the key-value cache: fixed by the budget that the bundle was opened with."""
         manifest, limits = self.pipeline.manifest, self.limits
-        return kv_cache_bytes(manifest.text, limits.max_sequence_length, limits.batch)
+        return kv_cache_bytes(manifest.text, manifest.cache_length(limits), limits.batch)
 
     def ask(self, prompt: str, images: Sequence[PictureSource] = (), **options: Any) -> Answer:
         """Answers a question about pictures (paths, bytes or PIL images). `options` are those of `Request`."""

@@ -1,7 +1,8 @@
 """The ONNX Runtime backend (CPU provider): sessions with every large buffer bound to memory allocated at loading.
 
-The cache's past and present are bound to the same address, so a step writes it in place and copies nothing. What it
-does not do yet: the CUDA provider.
+It runs the graphs of every target, those of a GPU slowly. The cache's past and present are bound to the same address,
+so a step writes it in place and copies nothing; an `append` graph's updates are written behind the past. What it does
+not do yet: the CUDA provider.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def _check_window(manifest: Manifest) -> None:
 def _session(path: Path, threads: int | None) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = WARNINGS_OFF
+    # Where int4 DequantizeLinear and MatMul are fused, activations stay as they are, as on a GPU.
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     # The cache and the large activations are ours; an arena would only hold on to the peak of a prefill.
     options.enable_cpu_mem_arena = False
     if threads is not None:
@@ -98,13 +101,15 @@ class OrtVision:
         manifest = bundle.manifest
         self._session = _session(bundle.path(manifest.vision_graph.file), threads)
         patches, width = manifest.vision.tiling.patches_per_tile, manifest.text.hidden_size
-        self._features = np.zeros((limits.images, limits.tiles, patches, width), np.float32)
+        self._dtype = np.dtype(manifest.text.activation_dtype)
+        self._features = np.zeros((limits.images, limits.tiles, patches, width), self._dtype)
         self._maps = np.zeros((2, limits.images, limits.tiles, patches), np.float32)
 
     def encode(self, pixel_values: Floats, slot: int = 0) -> AttentionMaps:
         tiles = len(pixel_values)
         features, maps = self._features[slot, :tiles], self._maps[:, slot, :tiles]
         binding = self._session.io_binding()
+        pixel_values = np.ascontiguousarray(pixel_values, self._dtype)
         _bind(binding, "input", "pixel_values", pixel_values)
         _bind(binding, "output", "image_features", features)
         _bind(binding, "output", "allocation_attention", maps[0])
@@ -115,18 +120,18 @@ class OrtVision:
 
     def gather(self, rows: Ints, slot: int = 0) -> Floats:
         flat = self._features[slot].reshape(-1, self._features.shape[-1])
-        return flat[rows]
+        return flat[rows].astype(np.float32, copy=False)
 
 
 class OrtLanguage:
     """The language graph and its cache."""
 
     def __init__(self, bundle: Bundle, limits: Limits, threads: int | None) -> None:
-        text = bundle.manifest.text
-        self._session = _session(bundle.path(bundle.manifest.language_graph.file), threads)
-        self._inputs = {value.name for value in self._session.get_inputs()}
+        text, graph = bundle.manifest.text, bundle.manifest.language_graph(limits)
+        self._session = _session(bundle.path(graph.file), threads)
+        self._inputs = set(graph.inputs)
         self._text = text
-        self.cache = KVCache(text, limits.batch, limits.max_sequence_length)
+        self.cache = KVCache(text, limits.batch, bundle.manifest.cache_length(limits))
         self._logits = np.zeros((limits.batch, text.vocab_size), np.float32)
         self._binding = self._session.io_binding()
         self._bound_rows = 0
@@ -135,14 +140,14 @@ class OrtLanguage:
         batch, tokens, _ = inputs_embeds.shape
         self.cache.check_step(starts, tokens)
         feeds: dict[str, NDArray] = {
-            "inputs_embeds": inputs_embeds,
+            "inputs_embeds": inputs_embeds.astype(self._text.activation_dtype, copy=False),
             "position_ids": starts[:, None] + np.arange(tokens),
             "write_indices": starts,
             "last_token": last_token,
         }
         if "attention_mask" in self._inputs:
             feeds["attention_mask"] = self.cache.attention_mask(starts, tokens)
-        feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
+        feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items() if name in self._inputs}
         for name, array in feeds.items():
             _bind(self._binding, "input", name, array)
         if batch != self._bound_rows:

@@ -81,7 +81,7 @@ BUNDLES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no manifest": (lambda bundle: (bundle / MANIFEST).unlink(), "has no manifest.json"),
     "corrupt manifest": (lambda bundle: (bundle / MANIFEST).write_text('{"format_version": 1,'), "is not JSON"),
     "binary manifest": (lambda bundle: (bundle / MANIFEST).write_bytes(b"\xff\xfe\x00"), "is not text"),
-    "another format": (set_value("format_version", 99), "format_version is 99; expected 1"),
+    "another format": (set_value("format_version", 99), "format_version is 99; expected 2"),
     "no format": (change_manifest(lambda content: content.pop("format_version")), "format_version is None"),
     "an unknown key": (set_value("extra", 1), "unknown key 'extra'"),
     "a missing key": (change_manifest(lambda content: content.pop("limits")), "manifest.limits is missing"),

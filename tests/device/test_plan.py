@@ -41,8 +41,10 @@ def test_plan_of_the_example() -> None:
     embeds, logits = (576 + 256) * 4096 * 2, 32064 * 4
     assert plan.buffers == pixels + features + maps + embeds + logits
     assert plan.kv_cache_formula.endswith(f" x 960 slots x 1 rows = {plan.kv_cache}")
-    graph = replace(manifest.language_graph, inputs=("inputs_embeds", "attention_mask"))
-    masked = memory_plan(replace(manifest, language_graph=graph))
+    (graph,) = manifest.language_graphs
+    masked = memory_plan(
+        replace(manifest, language_graphs=(replace(graph, inputs=("inputs_embeds", "attention_mask")),))
+    )
     assert masked.buffers == plan.buffers + (576 + 256) * 960
     pictures = memory_plan(manifest, replace(manifest.limits, images=2))
     assert pictures.buffers == plan.buffers + pixels + features + maps
@@ -60,8 +62,31 @@ def test_a_smaller_opening_takes_less() -> None:
 
 def test_shared_data_is_counted_once_a_graph() -> None:
     manifest = example_manifest()
-    graph = replace(manifest.language_graph, data=manifest.language_graph.data * 2)
-    assert memory_plan(replace(manifest, language_graph=graph)).weights == memory_plan(manifest).weights
+    (graph,) = manifest.language_graphs
+    twice = replace(manifest, language_graphs=(replace(graph, data=graph.data * 2),))
+    assert memory_plan(twice).weights == memory_plan(manifest).weights
+
+
+def test_a_fixed_cache_length_is_the_graphs_not_the_requests() -> None:
+    """Graphs for 5 % and for 20 %: an opening with a budget between takes the larger one's cache."""
+    manifest = example_manifest()
+    (graph,) = manifest.language_graphs
+    both = tuple(
+        replace(graph, file=f"language/model-{length}.onnx", max_sequence_length=length) for length in (576, 960)
+    )
+    files = {**manifest.files, **{each.file: manifest.files[graph.file] for each in both}}
+    fixed = replace(manifest, language_graphs=both, files=files)
+    for budget, length in (("5%", 576), ("1%", 576), ("10%", 960), ("20%", 960)):
+        opened = resolve_opening(manifest.limits, LLAVA_NEXT, visual=parse_budget(budget))
+        assert fixed.language_graph(opened).max_sequence_length == fixed.cache_length(opened) == length
+        assert memory_plan(fixed, opened).kv_cache == length * MIB // 2
+        assert manifest.cache_length(opened) == opened.max_sequence_length
+
+
+def test_an_append_graph_also_gives_out_a_whole_prefill() -> None:
+    manifest = example_manifest()
+    appended = memory_plan(replace(manifest, text=replace(manifest.text, cache="append")))
+    assert appended.buffers == memory_plan(manifest).buffers + (576 + 256) * MIB // 2
 
 
 @given(

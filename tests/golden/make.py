@@ -31,19 +31,24 @@ PINPOINTS = [[112, 224], [224, 112], [224, 224], [336, 112], [112, 336]]
 LIMITS = {"visual_tokens": ("100%", "40%", "20%"), "max_text_tokens": 128, "max_new_tokens": 48}
 
 
+def write(checkpoint: Path) -> None:
+    """The checkpoint that both come from."""
+    write_checkpoint(
+        checkpoint,
+        "llava_next",
+        "mistral",
+        layout="v4",
+        vision_config=VISION,
+        text_config=TEXT,
+        image_grid_pinpoints=PINPOINTS,
+    )
+
+
 def make(out: Path) -> None:
     """Writes both bundles below `out`, replacing what is there."""
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "llava-next-random"
-        write_checkpoint(
-            checkpoint,
-            "llava_next",
-            "mistral",
-            layout="v4",
-            vision_config=VISION,
-            text_config=TEXT,
-            image_grid_pinpoints=PINPOINTS,
-        )
+        write(checkpoint)
         for name, precision in BUNDLES.items():
             fresh = Path(folder) / name
             options = ExportOptions(precision=precision, max_batch=2, max_images=2, progress=False, **LIMITS)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from hired_edge.bundle import Bundle, write_manifest
@@ -53,6 +54,24 @@ _WIDE = {"text_config": {"hidden_size": 128, "intermediate_size": 160, "num_hidd
 # Random queries and keys make attention so sharp that 10 % of error in the weights turn the logits around (in torch as
 # well): calmer ones leave room between what rounding does and what a broken scale does.
 _CALM = {f"layers.{i}.self_attn.{name}_proj": gain for i, gain in ((0, 0.6), (1, 0.8)) for name in "qk"}
+
+PRECISIONS = {
+    "cpu": ("fp32", "int8", "int4"),
+    "cuda": ("fp16",),
+    "jp7": ("fp16", "int8", "int4"),
+    "jp6": ("fp16", "int8", "int4"),
+}
+"""What each target is tried with; `cuda` and `jp7` have the same graphs."""
+# Matrices whose inputs blocks of 64 divide; grouped heads.
+_BLOCKS = {
+    "text_config": {
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 1024,
+    }
+}
 
 RECIPES = {
     "next-llama": Recipe(options={"max_batch": 3, "max_images": 2}),
@@ -107,6 +126,26 @@ RECIPES = {
         f"wide-int4-{block}": Recipe(checkpoint=_WIDE, gains=_CALM, options={"precision": "int4", "block_size": block})
         for block in (32, 64, 128)
     },
+    **{
+        f"{target}-{precision}": Recipe(
+            checkpoint=_BLOCKS,
+            gains=_CALM,
+            options={
+                "target": target,
+                "precision": precision,
+                "block_size": 64 if precision == "int4" else None,
+                "visual_tokens": ("100%", "20%"),
+                "max_batch": 2,
+            },
+        )
+        for target, precisions in PRECISIONS.items()
+        for precision in precisions
+    },
+    "jp6-window": Recipe(
+        text="mistral",
+        checkpoint={"text_config": {**_MISTRAL, "sliding_window": 24}},
+        options={"target": "jp6", "lm_head_parts": 3, "max_batch": 2},
+    ),
 }
 PARITY = ("next-llama", "next-mistral", "next-mistral-window", "next-qwen2", "llava-llama")
 """Together: every family, text model and layout, .bin and sharded, tied, biases, grouped heads, head_dim, scalings."""
@@ -180,22 +219,22 @@ def options(name: str, **changes: Any) -> ExportOptions:
 
 
 @cache
-def _language(shape: DecoderShape) -> ir.Model:
-    return graphs.language_graph(shape)
+def _language(shape: DecoderShape, dtype: torch.dtype) -> ir.Model:
+    return graphs.language_graph(shape, dtype)
 
 
 @cache
-def _vision(shape: VisionShape) -> ir.Model:
-    return graphs.vision_graph(shape)
+def _vision(shape: VisionShape, dtype: torch.dtype) -> ir.Model:
+    return graphs.vision_graph(shape, dtype)
 
 
-def traced_language(shape: DecoderShape) -> ir.Model:
+def traced_language(shape: DecoderShape, dtype: torch.dtype = torch.float32) -> ir.Model:
     """`language_graph`, once a shape; a sliding window is no part of the standard graph (it comes in the mask)."""
-    return _language(replace(shape, sliding_window=None)).clone()
+    return _language(replace(shape, sliding_window=None), dtype).clone()
 
 
-def traced_vision(shape: VisionShape) -> ir.Model:
-    return _vision(shape).clone()
+def traced_vision(shape: VisionShape, dtype: torch.dtype = torch.float32) -> ir.Model:
+    return _vision(shape, dtype).clone()
 
 
 def standard_language(checkpoint: Path) -> ir.Model:
@@ -224,16 +263,18 @@ def variant(
     shutil.copytree(source, out)
     if language is not None:
         proto = ir.to_proto(language)
-        (out / manifest.language_graph.file).write_bytes(proto.SerializeToString())
-        for name in manifest.language_graph.data:
+        (theirs,) = manifest.language_graphs
+        (out / theirs.file).write_bytes(proto.SerializeToString())
+        for name in theirs.data:
             (out / name).unlink()
         graph = Graph(
-            file=manifest.language_graph.file,
+            file=theirs.file,
             data=(),
             opset=language.opset_imports[""],
             inputs=tuple(str(value.name) for value in language.graph.inputs),
             outputs=tuple(str(value.name) for value in language.graph.outputs),
+            max_sequence_length=None,
         )
-        manifest = replace(manifest, language_graph=graph)
+        manifest = replace(manifest, language_graphs=(graph,))
     write_manifest(out, change(manifest))
     return out

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 
 from hired_edge.bundle import Bundle
 from hired_edge.errors import CheckpointError, ExportError
@@ -212,7 +213,7 @@ def test_what_goes_wrong_in_a_child(
 def test_a_graph_that_cannot_be_made_leaves_nothing(
     small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(shape: DecoderShape) -> None:
+    def broken(shape: DecoderShape, dtype: torch.dtype) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(exporter, "language_graph", broken)

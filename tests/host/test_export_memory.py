@@ -35,8 +35,10 @@ TORCH = {"F16": torch.float16, "BF16": torch.bfloat16}
 MEASURE = """
 import json, sys
 from pathlib import Path
+from hired_edge.bundle import read_manifest
 from hired_export import exporter, parity
 from hired_export.families import AttentionChoice
+from hired_export.targets import schemes
 
 def high_water():
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
@@ -51,8 +53,10 @@ idle = high_water()
 if what == "export":
     exporter.export(Path(checkpoint), Path(bundle), options, check=lambda job: passed)
 else:
-    stored = exporter.schemes(options)
-    job = parity.ParityJob(Path(checkpoint), Path(bundle), AttentionChoice(), stored.decoder, stored.lm_head)
+    _, stored = schemes("cpu", precision, None)
+    manifest = read_manifest(Path(bundle))
+    graphs = manifest.vision_graph, manifest.language_graphs[0]
+    job = parity.ParityJob(Path(checkpoint), Path(bundle), AttentionChoice(), stored, *graphs)
     parity.check(job).raise_if_failed()
 print(json.dumps({"idle": idle, "peak": high_water()}))
 """

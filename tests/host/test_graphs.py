@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 
 from hired_edge.bundle import Bundle
 from hired_edge.errors import ExportError
@@ -121,7 +122,7 @@ def test_opsets_domains_and_names(bundles: Bundles, tmp_path: Path) -> None:
         assert proto.ir_version <= 10
         assert not proto.functions
     manifest = Bundle.open(made.bundle).manifest
-    assert (manifest.language_graph.opset, manifest.vision_graph.opset) == (21, 21)
+    assert [graph.opset for graph in manifest.graphs] == [21, 21]
 
 
 def test_a_graph_says_nothing_about_this_machine(bundles: Bundles) -> None:
@@ -170,8 +171,8 @@ def without(files: dict[str, FileRecord], names: set[str]) -> dict[str, FileReco
 def test_a_failed_parity_check_leaves_nothing(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def wrong(shape: DecoderShape) -> ir.Model:
-        model = traced_language(shape)
+    def wrong(shape: DecoderShape, dtype: torch.dtype) -> ir.Model:
+        model = traced_language(shape, dtype)
         for node in model.graph:
             if node.op_type == "RMSNormalization":
                 node.attributes["epsilon"] = ir.AttrFloat32("epsilon", 1e-2)

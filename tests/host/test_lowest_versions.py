@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from pathlib import Path
 
+import pytest
+
+from tests.host.bundles import Bundles
 from tests.host.environments import checked, environment, pins, pyproject, python_310, run_device_tests
+from tests.host.reference import picture
 
 
 def lowest(requirements: list[str]) -> list[str]:
@@ -13,12 +19,33 @@ def lowest(requirements: list[str]) -> list[str]:
     return [re.sub(r"^([\w-]+)>=([\d.]+)$", r"\1==\2", requirement) for requirement in requirements]
 
 
-def test_the_device_tests_pass_on_the_oldest_supported_versions(tmp_path: Path) -> None:
+def oldest_environment() -> Path:
+    """Its interpreter."""
     project = pyproject()["project"]
     extras = project["optional-dependencies"]
     oldest = lowest([*project["dependencies"], *extras["cpu"], *extras["eval"]])
     assert all("==" in requirement for requirement in oldest)
-    python = environment("lowest", [*oldest, *pins("pytest", "hypothesis")], python_310())
+    return environment("lowest", [*oldest, *pins("pytest", "hypothesis")], python_310())
+
+
+def test_the_device_tests_pass_on_the_oldest_supported_versions(tmp_path: Path) -> None:
+    python = oldest_environment()
     versions = "import sys, numpy, PIL; print(sys.version.split()[0], numpy.__version__, PIL.__version__)"
     print("Python, numpy, pillow:", checked(python, "-c", versions))
     print(run_device_tests(python, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["jp6-fp16", "jp6-int4", "jp6-int8"])
+def test_a_jp6_bundle_answers_alike_on_the_onnxruntime_of_jetpack_6(
+    name: str, bundles: Bundles, tmp_path: Path
+) -> None:
+    """1.23.2, the last for its Python 3.10, against the one that is installed here."""
+    picture(107, 80).save(tmp_path / "picture.png")
+    question = ("--image", tmp_path / "picture.png", "--prompt", "What is it?", "--max-new-tokens", "8")
+    command = ("-m", "hired_edge", "run", bundles(name).bundle, *question, "--json")
+    answers = [
+        json.loads(checked(python, *command, cwd=tmp_path).splitlines()[-1])
+        for python in (oldest_environment(), Path(sys.executable))
+    ]
+    assert answers[0]["tokens"] == answers[1]["tokens"]
+    assert answers[0]["visual"] == answers[1]["visual"]

@@ -78,8 +78,10 @@ def example_manifest() -> Manifest:
         vision=example_vision(),
         quantisation=Quantisation("int4", bits=4, block_size=64, lm_head_bits=8, embedding_dtype="float16"),
         limits=derive_limits(LLAVA_NEXT, [parse_budget("20%"), parse_budget("5%")], text_tokens=256, new_tokens=128),
-        vision_graph=Graph("vision/model.onnx", (), 21, ("pixel_values",), ("image_features",)),
-        language_graph=Graph("language/model.onnx", ("language/model.onnx.data",), 21, ("inputs_embeds",), ("logits",)),
+        vision_graph=Graph("vision/model.onnx", (), 21, ("pixel_values",), ("image_features",), None),
+        language_graphs=(
+            Graph("language/model.onnx", ("language/model.onnx.data",), 21, ("inputs_embeds",), ("logits",), None),
+        ),
         embedding="embedding.safetensors",
         prompt=PromptFiles("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", None),
         image_token="<image>",

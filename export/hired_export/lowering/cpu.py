@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from hired_export.graphs import replace_node
+from hired_export.graphs import drop_unused_inputs, replace_node
+from hired_export.lowering.emit import constant
 
 OPSET = 21
 MICROSOFT = "com.microsoft"
@@ -35,7 +36,7 @@ def lower(model: ir.Model, *, sliding_window: int | None = None) -> None:
         elif node.op_type == "Attention":
             _lower_attention(graph, node)
     common.RemoveUnusedNodesPass()(model)
-    _drop_unused_inputs(graph)
+    drop_unused_inputs(graph)
     common.TopologicalSortPass()(model)
     for node in graph:
         node.version = None
@@ -93,10 +94,7 @@ class _Lengths:
     def __init__(self, graph: ir.Graph) -> None:
         by_name = {value.name: value for value in graph.inputs}
         write_indices, embeds = by_name["write_indices"], by_name["inputs_embeds"]
-        one = ir.Value(name="int64.1.1", const_value=ir.tensor(np.ones(1, np.int64), name="int64.1.1"))
-        one = graph.initializers.get("int64.1.1", one)
-        if one.name not in graph.initializers:
-            graph.register_initializer(one)
+        one = constant(graph, np.ones(1, np.int64))
         sequence = ir.node("Shape", [embeds], attributes={"start": 1, "end": 2})
         last = ir.node("Sub", [sequence.outputs[0], one])
         ends = ir.node("Add", [write_indices, last.outputs[0]])
@@ -151,9 +149,3 @@ def _lower_attention(graph: ir.Graph, node: ir.Node) -> None:
     new = ir.node("MultiHeadAttention", inputs, {"num_heads": _heads(queries)}, domain=MICROSOFT)
     replace_node(graph, node, new, [(reshape.outputs[0], new.outputs[0])])
     graph.remove([reshape, transpose, node], safe=True)
-
-
-def _drop_unused_inputs(graph: ir.Graph) -> None:
-    for value in list(graph.inputs):
-        if not value.uses() and not value.is_graph_output():
-            graph.inputs.remove(value)

@@ -40,11 +40,11 @@ def lower(model: ir.Model, scheme_of: Callable[[str], Scheme | None]) -> None:
         assert weight.shape is not None
         inputs, outputs = weight.shape.numpy()
         blocks = scheme.blocks(inputs)
-        quantised = _placeholder(
+        quantised = placeholder(
             graph, quantised_name(weight.name), ir.DataType.UINT8, (outputs, blocks, scheme.bytes_per_block())
         )
         # One dimension: the form that every version of the operator takes.
-        scales = _placeholder(graph, scales_name(weight.name), ir.DataType.FLOAT, (outputs * blocks,))
+        scales = placeholder(graph, scales_name(weight.name), ir.DataType.FLOAT, (outputs * blocks,))
         attributes = {
             "K": inputs,
             "N": outputs,
@@ -60,7 +60,8 @@ def lower(model: ir.Model, scheme_of: Callable[[str], Scheme | None]) -> None:
     graph.opset_imports[MICROSOFT] = 1
 
 
-def _placeholder(graph: ir.Graph, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
+def placeholder(graph: ir.Graph, name: str, dtype: ir.DataType, shape: tuple[int, ...]) -> ir.Value:
+    """An initialiser without contents, for `weights.py` to fill."""
     value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(dtype))
     value.const_value = ir.ExternalTensor("", 0, 0, dtype, shape=ir.Shape(shape), name=name)
     graph.register_initializer(value)

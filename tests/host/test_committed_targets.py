@@ -1,0 +1,59 @@
+"""The committed models, golden and demonstration, exported for every GPU target: ONNX Runtime on the CPU gives the same
+tokens as their committed `cpu` bundles, or parts from them at a near-tie.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from demo.scenes.compose import compose
+from demo.scenes.draw import encode
+from demo.scenes.questions import TASKS, sample
+from demo.training import bundle as demo
+from hired_edge.manifest import Precision, Target
+from hired_export import parity
+from hired_export.exporter import ExportOptions, export
+from tests.golden import make as golden
+from tests.host.near_ties import check_same
+from tests.host.reference import picture
+
+FP16: list[tuple[Target, Precision]] = [("jp7", "fp16"), ("jp6", "fp16")]
+
+
+def demo_questions() -> list[tuple[str, Image.Image]]:
+    asked = []
+    for number in range(4):
+        scene = compose(1003, number)
+        with Image.open(io.BytesIO(encode(scene))) as file:
+            seen = file.convert("RGB")
+        asked += [(each.prompt, seen) for each in sample(random.Random(number), scene, dict.fromkeys(TASKS, 1.0), 4)]
+    return asked
+
+
+@pytest.mark.parametrize(("target", "precision"), FP16)
+def test_the_demonstration_model(target: Target, precision: Precision, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    options = ExportOptions(target=target, precision=precision, progress=False, **demo.LIMITS)
+    export(demo.CHECKPOINT, out, options, check=parity.check)
+    for budget in ("100%", "40%", "20%"):
+        error = check_same(demo.BUNDLE, out, budget, demo_questions())
+        print(f"demo, {target} {precision} at {budget}: {error:.1e} of the largest logit")
+
+
+@pytest.mark.parametrize(("target", "precision"), FP16)
+def test_the_golden_model(target: Target, precision: Precision, tmp_path: Path) -> None:
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
+    golden.write(checkpoint)
+    options = ExportOptions(
+        target=target, precision=precision, max_batch=2, max_images=2, progress=False, **golden.LIMITS
+    )
+    export(checkpoint, out, options, check=parity.check)
+    asked = [("What is it?", picture(200, 150)), ("Read the sign.", picture(60, 300))]
+    for budget in ("100%", "20%"):
+        error = check_same(golden.HERE / "bundle", out, budget, asked)
+        print(f"golden, {target} {precision} at {budget}: {error:.1e} of the largest logit")
