@@ -41,8 +41,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
             value = getattr(self, name)
-            if value < least:
-                raise InputError(f"{name} is {value}", expected=f"{least} or more", fix=f"choose another {name}")
+            if not least <= value < 2**31:
+                expected = f"{least} or more" if value < least else f"less than {2**31}"
+                raise InputError(f"{name} is {value}", expected=expected, fix=f"choose another {name}")
         if not self.budgets:
             raise InputError("no budget is given", expected="at least one", fix="choose a budget such as 20%")
         derived = formula(self.visual_tokens, self.text_tokens, self.new_tokens)
@@ -110,6 +111,21 @@ def cache_lengths(limits: Limits, rules: TilingRules) -> tuple[int, ...]:
     visual = [parse_budget(budget).max_tokens(rules, limits.images) for budget in limits.budgets]
     lengths = {max_sequence_length(tokens, limits.text_tokens, limits.new_tokens) for tokens in visual}
     return tuple(sorted(lengths))
+
+
+def check_positions(limits: Limits, positions: int, images_flag: str) -> Limits:
+    """The limits themselves, where the text model has positions for them.
+
+    Raises:
+        LimitError: more positions than the rotary tables have.
+    """
+    if limits.max_sequence_length > positions:
+        raise LimitError(
+            f"a maximum sequence length of {limits.max_sequence_length} ({limits.formula})",
+            expected=f"at most {positions}, the text model's max_position_embeddings",
+            fix=f"lower --visual-tokens, --max-text-tokens, --max-new-tokens or {images_flag}",
+        )
+    return limits
 
 
 def rederive(limits: Limits, rules: TilingRules) -> Limits:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hired_edge import strict
 from hired_edge.bundle import read_manifest
+from hired_edge.engines import check_onnxruntime
+from hired_edge.errors import InputError
 from hired_edge.manifest import Manifest
+from hired_edge.planner.config import model_shape, read_config
 from hired_runtime.commands import options
+
+if TYPE_CHECKING:
+    from hired_runtime.measured_memory import Comparison
 
 help = "print what a bundle says about itself"
 
@@ -16,14 +24,54 @@ help = "print what a bundle says about itself"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_bundle(parser)
     parser.add_argument("--json", action="store_true", help="print the whole manifest as JSON")
+    parser.add_argument(
+        "--measure",
+        metavar="CHECKPOINT-OR-CONFIG",
+        help="ask once on this machine's CPU, and hold what `hired-edge plan` says of that config against it",
+    )
+    parser.add_argument("--visual-tokens", metavar="B|P%", help="of --measure (default: the largest exported)")
 
 
 def run(args: argparse.Namespace) -> None:
     manifest = read_manifest(Path(args.bundle))
-    if args.json:
+    if args.measure is None and args.visual_tokens is not None:
+        raise InputError(
+            "--visual-tokens without --measure",
+            expected="a request to measure; the manifest has every budget",
+            fix="add --measure CHECKPOINT-OR-CONFIG, or leave it out",
+        )
+    if args.measure is not None:
+        measured = _measured(args)
+        if args.json:
+            options.print_json(dataclasses.asdict(measured))
+        else:
+            print(compared(measured))
+    elif args.json:
         options.print_json(strict.to_json(manifest))
     else:
         print(describe(manifest))
+
+
+def _measured(args: argparse.Namespace) -> Comparison:
+    from hired_runtime.measured_memory import Job, compare, idle_bytes  # pictures, and an engine in other processes
+
+    check_onnxruntime()
+    return compare(model_shape(read_config(args.measure)), Job(args.bundle, args.visual_tokens), idle_bytes())
+
+
+def compared(comparison: Comparison) -> str:
+    """Three lines for people: planned and measured."""
+    got = comparison.measured
+    rows = (
+        ("weights and cache", comparison.planned_weights_and_cache, comparison.weights_and_cache),
+        ("process at its peak", comparison.planned_peak, got.peak),
+    )
+    lines = [
+        f"{name:<20} planned {_mib(planned):>12}  measured {_mib(real):>12}  ({planned / real - 1:+.1%})"
+        for name, planned, real in rows
+    ]
+    request = f"{got.visual_tokens} visual, {got.text_tokens} text and {got.new_tokens} new tokens"
+    return "\n".join([*lines, f"{request}; {_mib(comparison.idle)} of the process are there without a model"])
 
 
 def describe(manifest: Manifest) -> str:

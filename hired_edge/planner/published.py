@@ -1,0 +1,114 @@
+"""config.json of the models that the paper measures, as far as sizes go: to plan or to profile without a download.
+
+What a file leaves out is left out here as well: the defaults are `config.py`'s. Each row names where its figures were
+looked up; the files themselves are on the Hub under the same names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Published:
+    """One model.
+
+    Args:
+        source: where the figures come from.
+        config: config.json, without what no size depends on.
+    """
+
+    source: str
+    config: Mapping[str, Any]
+
+
+_TOWER = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "image_size": 336,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+    "projection_dim": 768,
+    "vocab_size": 32000,
+}
+_TOP = {
+    "image_token_index": 32000,
+    "projector_hidden_act": "gelu",
+    "tie_word_embeddings": False,
+    "vision_config": _TOWER,
+    "vision_feature_layer": -2,
+    "vision_feature_select_strategy": "default",
+}
+_NEXT = {
+    **_TOP,
+    "model_type": "llava_next",
+    "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+    "use_image_newline_parameter": True,
+}
+_VICUNA_7B = {"model_type": "llama", "max_position_embeddings": 4096, "rms_norm_eps": 1e-05, "vocab_size": 32064}
+_VICUNA_13B = {
+    **_VICUNA_7B,
+    "hidden_size": 5120,
+    "intermediate_size": 13824,
+    "num_attention_heads": 40,
+    "num_hidden_layers": 40,
+    "num_key_value_heads": 40,
+}
+_MISTRAL_7B = {
+    "model_type": "mistral",
+    "intermediate_size": 14336,
+    "max_position_embeddings": 32768,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 1000000.0,
+    "sliding_window": None,
+    "vocab_size": 32064,
+}
+_CONVERSION = "transformers' convert_llava_next_weights_to_hf.py (vocabulary padded to a multiple of 64, as in 7b)"
+
+PUBLISHED: dict[str, Published] = {
+    "llava-1.5-7b": Published(
+        "llava-hf/llava-1.5-7b-hf, config.json of revision 05ae2434cbb430be33edcba0c5203e7023f785b7",
+        {**_TOP, "model_type": "llava", "text_config": _VICUNA_7B},
+    ),
+    "llava-1.5-13b": Published(
+        "liuhaotian/llava-v1.5-13b, config.json; vocabulary of 32064 as in llava-hf/llava-1.5-7b-hf",
+        {**_TOP, "model_type": "llava", "text_config": _VICUNA_13B},
+    ),
+    "llava-v1.6-vicuna-7b": Published(f"lmsys/vicuna-7b-v1.5 in {_CONVERSION}", {**_NEXT, "text_config": _VICUNA_7B}),
+    "llava-v1.6-vicuna-13b": Published(
+        f"lmsys/vicuna-13b-v1.5 in {_CONVERSION}", {**_NEXT, "text_config": _VICUNA_13B}
+    ),
+    "llava-v1.6-mistral-7b": Published(
+        "llava-hf/llava-v1.6-mistral-7b-hf, config.json as TensorRT-LLM's tests quote it",
+        {**_NEXT, "text_config": _MISTRAL_7B},
+    ),
+    "sharegpt4v-7b": Published(
+        "Lin-Chen/ShareGPT4V-7B: by its model card LLaVA-1.5-7B's config.json but for model_type and architectures;"
+        " its tower's name as evaluations quote it",
+        {
+            "architectures": ["Share4VLlamaForCausalLM"],
+            "model_type": "share4v",
+            "hidden_act": "silu",
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "max_position_embeddings": 4096,
+            "mm_hidden_size": 1024,
+            "mm_projector_type": "mlp2x_gelu",
+            "mm_vision_select_feature": "patch",
+            "mm_vision_select_layer": -2,
+            "mm_vision_tower": "Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12",
+            "num_attention_heads": 32,
+            "num_hidden_layers": 32,
+            "num_key_value_heads": 32,
+            "rms_norm_eps": 1e-05,
+            "rope_scaling": None,
+            "tie_word_embeddings": False,
+            "vocab_size": 32000,
+        },
+    ),
+}

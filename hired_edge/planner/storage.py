@@ -1,0 +1,137 @@
+"""How an export stores a model for each target, and the bytes that this takes.
+
+The facts are the exporter's own (`hired_export.targets`, `quantisation.py`, `writing.py`): the contract may not import
+them, so tests/host/test_planner_storage.py holds these against those, and against the files of real bundles.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from hired_edge.errors import InputError
+from hired_edge.manifest import FloatType, Precision, Target
+from hired_edge.plan import ITEMSIZE
+from hired_edge.planner.shapes import ModelShape, Tensors
+
+GRAPH_BYTES_PER_LAYER = 6 * 2**10
+"""A graph's nodes and names: some KiB a layer, which only the tiniest models notice."""
+CHANNEL_BLOCK = 128
+"""MatMulNBits has blocks alone: a whole channel's scale is stored again for each of these (quantisation.py)."""
+
+
+@dataclass(frozen=True)
+class TargetStorage:
+    """One target.
+
+    Args:
+        dtype: of activations, the cache and whatever is not quantised.
+        precisions: of the weights that it has.
+        block_sizes: of int4, the default first.
+        blocks_alone: every quantised matrix is stored in whole blocks of inputs, the last one padded.
+        cache: whether `present.*` is the cache itself or the new keys and values alone.
+        masked: whether the language graph takes a mask (B, 1, S, M).
+        scores: whether attention writes its scores (B, H, S, M + S) to memory, being no fused kernel.
+        slack: what an allocator takes for what lives at once. On the CPU it is glibc's, which holds freed blocks
+            back: 1.06 and 1.4 were measured, by fixing its mmap threshold. A GPU engine's workspace is one block.
+    """
+
+    dtype: FloatType
+    precisions: tuple[Precision, ...]
+    block_sizes: tuple[int, ...]
+    blocks_alone: bool
+    cache: Literal["in_place", "append"]
+    masked: bool
+    scores: bool
+    slack: float
+
+    @property
+    def item(self) -> int:
+        """Bytes of one activation."""
+        return ITEMSIZE[self.dtype]
+
+
+_TENSORRT = TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "in_place", True, False, 1.0)
+TARGETS: dict[Target, TargetStorage] = {
+    "cpu": TargetStorage("float32", ("fp32", "int8", "int4"), (32, 64, 128), True, "in_place", False, False, 1.2),
+    "cuda": _TENSORRT,
+    "jp7": _TENSORRT,
+    "jp6": TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "append", True, True, 1.0),
+}
+_BITS: dict[Precision, int | None] = {"fp32": None, "fp16": None, "int8": 8, "int4": 4}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A model as it is stored: bytes of each part of a bundle that counts."""
+
+    vision: int
+    language: int
+    embedding: int
+    """The mapped table: on disk, and in memory only as far as rows are in use."""
+    largest_matrix: int
+    """Of the language graph: what is held twice for a moment while an engine loads."""
+    matrices: int
+    """Of the language graph, the LM head included: what every step reads."""
+
+    @property
+    def weights(self) -> int:
+        """Both graphs."""
+        return self.vision + self.language
+
+
+def stored(model: ModelShape, target: Target, precision: Precision, block_size: int | None = None) -> Stored:
+    """What `hired-edge export --target T --precision P` writes, in bytes.
+
+    int4 keeps the LM head in 8 bits, one scale a channel; the tower and the projector are never quantised.
+
+    Raises:
+        InputError: the target has no such precision or block size.
+    """
+    facts = TARGETS[target]
+    block = facts.block_sizes[0] if block_size is None else block_size
+    for flag, value, known in (
+        ("--precision", precision, facts.precisions),
+        ("--block-size", block, facts.block_sizes),
+    ):
+        if value not in known:
+            expected = " or ".join(map(str, known))
+            raise InputError(f"{flag} {value} with --target {target}", expected=expected, fix="choose one of them")
+    tensors = model.language_tensors
+    sizes = {name: _language_bytes(name, shape, facts, precision, block) for name, shape in tensors.items()}
+    matrices = [size for name, size in sizes.items() if len(tensors[name]) == 2]
+    text = model.text
+    rotary = 2 * text.positions * (text.head_dim // 2) * facts.item
+    return Stored(
+        vision=_plain(model.vision_tensors, facts.item) + GRAPH_BYTES_PER_LAYER * model.tower.exported_layers,
+        language=sum(sizes.values()) + rotary + GRAPH_BYTES_PER_LAYER * text.layers,
+        embedding=_plain(model.embedding_tensors, 4 if precision == "fp32" else 2),
+        largest_matrix=max(matrices),
+        matrices=sum(matrices),
+    )
+
+
+def _plain(tensors: Tensors, item: int) -> int:
+    return item * sum(math.prod(shape) for shape in tensors.values())
+
+
+def _language_bytes(
+    name: str, shape: tuple[int, ...], facts: TargetStorage, precision: Precision, block_size: int
+) -> int:
+    bits = _BITS[precision]
+    if bits is None or len(shape) != 2:
+        return math.prod(shape) * facts.item
+    head = name == "lm_head.weight"
+    block = None if head or precision == "int8" else block_size
+    return matrix_bytes(shape, 8 if head else bits, block, facts)
+
+
+def matrix_bytes(shape: tuple[int, ...], bits: int, block: int | None, facts: TargetStorage) -> int:
+    """Integers and scales of a quantised matrix (outputs, inputs); `block` None for one scale a channel."""
+    outputs, inputs = shape
+    if facts.blocks_alone:
+        block = block or CHANNEL_BLOCK
+        inputs = -(-inputs // block) * block
+    scales = outputs * (1 if block is None else inputs // block)
+    return outputs * inputs * bits // 8 + scales * facts.item

@@ -1,0 +1,149 @@
+"""The planner reads config.json as transformers does, defaults included, and as the exporter does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoConfig
+
+from hired_edge.planner.config import hub_layout, model_shape
+from hired_edge.planner.published import PUBLISHED
+from hired_edge.planner.shapes import ModelShape
+from hired_export.checkpoint import Checkpoint
+from hired_export.decoder import Decoder, DecoderShape
+from hired_export.families import AttentionChoice, read_spec
+from hired_export.graphs import parameter_shapes
+from hired_export.vision import VisionEncoder
+from tests.host.bundles import RECIPES, Bundles
+
+DEMO = Path(__file__).parents[2] / "demo/checkpoint"
+
+
+def check_against_transformers(config: dict[str, Any], folder: Path) -> ModelShape:
+    """Field by field against AutoConfig of the same file."""
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(dict(hub_layout(config))))
+    theirs: Any = AutoConfig.from_pretrained(folder, local_files_only=True)
+    ours, text, tower = model_shape(config), theirs.text_config, theirs.vision_config
+    assert ours.family == theirs.model_type
+    assert (ours.text.model_type, ours.text.layers) == (text.model_type, text.num_hidden_layers)
+    assert (ours.text.hidden_size, ours.text.intermediate_size) == (text.hidden_size, text.intermediate_size)
+    assert (ours.text.heads, ours.text.kv_heads) == (text.num_attention_heads, text.num_key_value_heads)
+    assert ours.text.head_dim == (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+    assert (ours.text.vocab_size, ours.text.positions) == (text.vocab_size, text.max_position_embeddings)
+    assert ours.text.tied == bool(theirs.tie_word_embeddings or text.tie_word_embeddings)
+    assert (ours.tower.layers, ours.tower.heads) == (tower.num_hidden_layers, tower.num_attention_heads)
+    assert (ours.tower.hidden_size, ours.tower.intermediate_size) == (tower.hidden_size, tower.intermediate_size)
+    assert (ours.tiling.image_size, ours.tiling.patch_size) == (tower.image_size, tower.patch_size)
+    pinpoints = getattr(theirs, "image_grid_pinpoints", None) or []
+    assert ours.tiling.pinpoints == tuple((height, width) for height, width in pinpoints)
+    assert ours.projector_bias == theirs.multimodal_projector_bias
+    return ours
+
+
+def check_against_the_exporter(folder: Path) -> ModelShape:
+    """The exporter's reading of a checkpoint's folder, and the names and shapes of every tensor that it writes."""
+    spec = read_spec(Checkpoint(folder), AttentionChoice())
+    ours = model_shape(json.loads((folder / "config.json").read_text()))
+    decoder = spec.decoder
+    for name in ("layers", "hidden_size", "intermediate_size", "heads", "kv_heads", "head_dim", "vocab_size"):
+        assert getattr(ours.text, name) == getattr(decoder, name), name
+    for name in ("positions", "sliding_window", "qkv_bias", "o_bias", "mlp_bias"):
+        assert getattr(ours.text, name) == getattr(decoder, name), name
+    assert (ours.tiling, ours.text.tied, ours.newline) == (spec.tiling, spec.tied, spec.facts.newline)
+    assert ours.tower.exported_layers == spec.vision.layers
+    assert language_shapes(decoder) == ours.language_tensors
+    vision = {
+        f"vision.encoder.{name}" if name.startswith("layers.") else f"vision.{name}": shape
+        for name, shape in parameter_shapes(VisionEncoder, spec.vision).items()
+    }
+    vision = {name.replace("vision.multi_modal_projector.", "projector."): shape for name, shape in vision.items()}
+    assert as_stored(vision) == ours.vision_tensors
+    return ours
+
+
+def language_shapes(decoder: DecoderShape) -> dict[str, tuple[int, ...]]:
+    shapes = {name: shape for name, shape in parameter_shapes(Decoder, decoder).items() if "rotary" not in name}
+    return as_stored({name if "lm_head" in name else f"text.{name}": shape for name, shape in shapes.items()})
+
+
+def as_stored(shapes: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """A graph's matrices are (in, out), a checkpoint's (out, in)."""
+    return {
+        name: shape[::-1] if len(shape) == 2 and "embedding" not in name else shape for name, shape in shapes.items()
+    }
+
+
+@pytest.mark.parametrize("name", list(PUBLISHED))
+def test_published_configs(name: str, tmp_path: Path) -> None:
+    config = dict(PUBLISHED[name].config)
+    shape = check_against_transformers(config, tmp_path)
+    assert check_against_the_exporter(tmp_path) == shape
+
+
+@pytest.mark.parametrize("name", list(RECIPES))
+def test_configs_of_every_family_and_layout(name: str, bundles: Bundles, tmp_path: Path) -> None:
+    folder = bundles.checkpoint(name)
+    shape = check_against_transformers(json.loads((folder / "config.json").read_text()), tmp_path)
+    assert check_against_the_exporter(folder) == shape
+
+
+def test_the_demonstration_model() -> None:
+    check_against_the_exporter(DEMO)
+
+
+@pytest.mark.parametrize("family", ["llava", "llava_next"])
+@pytest.mark.parametrize(
+    "text", [None, {}, {"model_type": "llama"}, {"model_type": "mistral"}, {"model_type": "qwen2"}]
+)
+@pytest.mark.parametrize("tower", [None, {}, {"model_type": "clip_vision_model"}, {"patch_size": 16}])
+def test_a_config_that_leaves_everything_out(
+    family: str, text: dict[str, Any] | None, tower: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    config = {"model_type": family, "text_config": text, "vision_config": tower}
+    if family == "llava_next":  # multiples of the default towers' 224 and 336 px
+        config["image_grid_pinpoints"] = [[672, 1344]]
+    check_against_transformers({key: value for key, value in config.items() if value is not None}, tmp_path)
+
+
+TEXT = {
+    "hidden_size": 512,
+    "intermediate_size": 768,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 48,
+    "vocab_size": 4000,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+TOWER = {"hidden_size": 96, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 12}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    family=st.sampled_from(["llava", "llava_next"]),
+    text=st.sampled_from(["llama", "mistral", "qwen2"]),
+    kept=st.sets(st.sampled_from(sorted({*TEXT, *TOWER}))),
+    null=st.sets(st.sampled_from(["num_key_value_heads", "head_dim", "sliding_window", "image_grid_pinpoints"])),
+)
+def test_whatever_keys_are_left_out(
+    family: str, text: str, kept: set[str], null: set[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    given_text = {key: TEXT[key] for key in TEXT if key in kept} | {
+        key: None for key in null - {"image_grid_pinpoints"} if key not in kept
+    }
+    if text == "mistral" and given_text.get("num_key_value_heads", 0) is None:
+        del given_text["num_key_value_heads"]  # which transformers refuses
+    if text == "qwen2" and "num_attention_heads" in given_text:
+        given_text.setdefault("num_key_value_heads", 2)  # its default is 32, for 16 heads: planner and export refuse
+    tower = {key: TOWER[key] for key in TOWER if key in kept} | {"image_size": 336}
+    config = {"model_type": family, "text_config": {"model_type": text, **given_text}, "vision_config": tower}
+    if "image_grid_pinpoints" in null:
+        config["image_grid_pinpoints"] = None
+    check_against_transformers(config, tmp_path_factory.mktemp("config"))
