@@ -3,7 +3,8 @@
 Canonical names: `text.*` (below the decoder's `model.`), `lm_head.weight`, `vision.*` (below `vision_model.`),
 `projector.*`, `image_newline`. `LAYOUTS` says how the Hub spells them, as transformers 4 and as 5 write them.
 Tensors come from safetensors shards by plain reads, so that nothing stays mapped, or from `.bin` shards through
-`torch.load(weights_only=True, mmap=True)` and never any other way, mapped while one tensor is read and no longer.
+`torch.load(weights_only=True, mmap=True)` and never any other way, mapped while one tensor is read and no longer. Those
+of a folder that `synthetic.py` made are drawn instead.
 The original LLaVA layouts are not read here yet.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -25,6 +27,7 @@ from numpy.typing import NDArray
 
 from hired_edge.errors import CheckpointError
 from hired_edge.tensorfile import TensorFile, bfloat16_to_float32
+from hired_export import synthetic
 
 LAYOUTS: tuple[tuple[str, str], ...] = (
     (r"^(?:model\.)?vision_tower\.(?:vision_model\.)?", "vision."),
@@ -92,9 +95,9 @@ class Checkpoint:
     root: Path
 
     def __post_init__(self) -> None:
-        if not self.root.is_dir():
+        if not os.path.isdir(self.root):  # which, unlike Path's, answers no for a name that is too long
             raise CheckpointError(
-                f"{self.root} is not a folder",
+                f"{str(self.root)[:200]} is not a folder",
                 expected="a checkpoint folder with config.json and its weights",
                 fix="pass the folder that a LLaVA checkpoint was downloaded to",
             )
@@ -126,6 +129,9 @@ class Checkpoint:
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor under its canonical name; names that no layout knows are left out."""
+        if (self.root / synthetic.MARKER).is_file():
+            drawn = synthetic.stored_tensors(self.config, self.json(synthetic.MARKER))
+            return {name: Tensor(shape, read, bfloat16=False) for name, (shape, read) in drawn.items()}
         found: dict[str, Tensor] = {}
         for shard in self._shards():
             stored = _safetensors(shard) if shard.suffix == ".safetensors" else PickledShard(shard).tensors()

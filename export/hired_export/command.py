@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 
 help = "turn a LLaVA-family checkpoint into a bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint folder in Hub layout")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a checkpoint folder in Hub layout; with --synthetic, a model's shape"
+    )
     parser.add_argument("out", metavar="OUT", help="the bundle's folder, which must not exist yet")
     parser.add_argument(
         "--target",
@@ -46,12 +49,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--selection-layer", type=int, metavar="L", help="of the tower (default: the one that the projector reads)"
     )
+    parser.add_argument(
+        "--synthetic",
+        action="store_true",
+        help="random weights: CHECKPOINT is a config.json, or a name such as llava-v1.6-vicuna-7b",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of --synthetic's weights (default: 0)")
     parser.add_argument("--heads", default="sum", metavar="sum|N", help="summed, or one head (default: sum)")
 
 
 def run(args: argparse.Namespace) -> None:
     from hired_export.arguments import options_from  # these load torch: not for --help
     from hired_export.exporter import export
+    from hired_export.synthetic import synthetic_checkpoint
 
-    export(Path(args.checkpoint), Path(args.out), options_from(args))
+    options, given = options_from(args), Path(args.checkpoint)
+    source = synthetic_checkpoint(args.checkpoint, args.seed) if args.synthetic else nullcontext(given)
+    with source as checkpoint:
+        export(checkpoint, Path(args.out), options)
     print(f"{args.out}: exported and checked")

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import torch
 
 from hired_edge import __version__
 from hired_edge.budget import Budget, parse_budget
 from hired_edge.bundle import write_manifest
-from hired_edge.errors import InputError, LimitError
-from hired_edge.limits import Limits, cache_lengths, derive_limits
+from hired_edge.errors import InputError
+from hired_edge.limits import Limits, cache_lengths, check_positions, derive_limits
 from hired_edge.manifest import (
     FORMAT_VERSION,
     Manifest,
@@ -31,6 +32,7 @@ from hired_export import prompt_files
 from hired_export.checkpoint import Checkpoint
 from hired_export.families import AttentionChoice, ModelSpec, read_preprocessing, read_spec
 from hired_export.graphs import language_graph, vision_graph
+from hired_export.operators import check_operators
 from hired_export.parity import CheckOutcome, ParityJob, check_in_child
 from hired_export.partial import partial_folder
 from hired_export.progress import step
@@ -98,6 +100,9 @@ def export(
             languages, errors = write_language(partial, language_model, spec, sources, stored, lengths, on_bytes)
             vision = write_vision(partial, vision_model, sources, on_bytes)
             write_embedding(partial, sources, stored, on_bytes)
+        if target.operators is not None:
+            for graph in (vision, *languages):
+                check_operators(onnx.load(partial / graph.file, load_external_data=False), target.operators)
         prompt_names = prompt_files.write(prompt, partial)
         job = ParityJob(checkpoint_path, partial, options.attention, stored, vision, languages[0], options.progress)
         outcome = check(job)
@@ -156,13 +161,7 @@ def _limits(spec: ModelSpec, options: ExportOptions) -> Limits:
         batch=options.max_batch,
         images=options.max_images,
     )
-    if limits.max_sequence_length > spec.decoder.positions:
-        raise LimitError(
-            f"a maximum sequence length of {limits.max_sequence_length} ({limits.formula})",
-            expected=f"at most {spec.decoder.positions}, the text model's max_position_embeddings",
-            fix="lower --visual-tokens, --max-text-tokens, --max-new-tokens or --max-images",
-        )
-    return limits
+    return check_positions(limits, spec.decoder.positions, "--max-images")
 
 
 def _with_window(spec: ModelSpec, limits: Limits) -> ModelSpec:

@@ -7,6 +7,7 @@ does not show: that quantised weights answer well (their error is recorded, not 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hired_edge import child
 from hired_edge.errors import ExportError
 from hired_edge.manifest import GoldenCase, Graph, ParityCheck
 from hired_edge.tensorfile import write_tensors
-from hired_export import child
 from hired_export.checkpoint import Checkpoint
 from hired_export.families import AttentionChoice, ModelSpec, read_spec
 from hired_export.progress import step
@@ -67,6 +68,12 @@ class Comparison:
     max_abs_reference: float
     tolerance: float
 
+    @property
+    def excess(self) -> float:
+        """The error in tolerances; infinite where it is no number."""
+        ratio = self.max_abs_error / self.tolerance if self.tolerance else math.inf
+        return math.inf if math.isnan(ratio) else ratio
+
 
 @dataclass(frozen=True)
 class CheckOutcome:
@@ -77,9 +84,10 @@ class CheckOutcome:
 
     def raise_if_failed(self) -> None:
         """Raises ExportError naming the worst piece."""
-        worst = max(self.comparisons, key=lambda c: c.max_abs_error / c.tolerance)
         # "not <=" rather than ">": a NaN must fail.
-        if any(not c.max_abs_error <= c.tolerance for c in self.comparisons):
+        failed = [c for c in self.comparisons if not c.max_abs_error <= c.tolerance]
+        if failed:
+            worst = max(failed, key=lambda c: c.excess)
             raise ExportError(
                 f"parity check failed: {worst.piece} differs by {worst.max_abs_error:.2g}",
                 expected=f"at most {worst.tolerance:.2g} from transformers (largest: {worst.max_abs_reference:.2g})",
@@ -106,7 +114,7 @@ def check_in_child(job: ParityJob) -> CheckOutcome:
         expected="enough memory for one decoder layer or the vision tower in float32, whichever is larger",
         fix="close other programs and export again; if it happens again, report what is printed above",
     )
-    return child.call(check, job, died=died)
+    return child.call(check, job, died=lambda status: died)
 
 
 @torch.inference_mode()

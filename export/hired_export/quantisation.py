@@ -49,7 +49,7 @@ def quantise(weight: NDArray[np.float32], scheme: Scheme) -> tuple[NDArray[np.ui
 
     Returns:
         packed (outputs, blocks, bytes a block), for 4 bits the even input in the low half of a byte; and
-        scales (outputs, blocks): weight = (packed - 2**(bits - 1)) * scale.
+        scales (outputs, blocks), above 0: weight = (packed - 2**(bits - 1)) * scale.
     """
     outputs, inputs = weight.shape
     block, blocks = scheme.storage_block, scheme.blocks(inputs)
@@ -62,8 +62,8 @@ def quantise(weight: NDArray[np.float32], scheme: Scheme) -> tuple[NDArray[np.ui
     zero_point = 1 << (scheme.bits - 1)
     # Rounded as fp16 targets store them, so that a weight is the same on every target.
     scales = (largest / (zero_point - 1)).astype(np.float16).astype(np.float32)
-    divisors = np.where(scales == 0, np.float32(1), scales)[..., None]
-    integers = np.clip(np.rint(grouped / divisors) + zero_point, 1, 2 * zero_point - 1).astype(np.uint8)
+    scales[scales == 0] = 1  # of nothing but zeros: TensorRT's parser refuses a scale of 0
+    integers = np.clip(np.rint(grouped / scales[..., None]) + zero_point, 1, 2 * zero_point - 1).astype(np.uint8)
     if scheme.bits == 8:
         return integers, scales
     return integers[..., 0::2] + integers[..., 1::2] * np.uint8(16), scales

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from hired_edge.errors import InputError
 from hired_edge.manifest import FloatType, Precision, Target
 from hired_export.lowering import cpu, dequantise_linear, jp6, matmul
+from hired_export.operators import TENSORRT_10_3, TENSORRT_10_16, Table
 from hired_export.quantisation import Scheme
 from hired_export.sources import Schemes
 
@@ -34,6 +35,7 @@ class TargetFacts:
         cache: whether `present.*` is the whole cache at the past's address, or the new keys and values alone.
         lower: from the standard graph; takes `sliding_window`.
         quantise: puts quantised weights into the graph.
+        operators: what the library's parser takes, which every graph is held against; None = not a parser's business.
     """
 
     dtype: FloatType
@@ -43,6 +45,7 @@ class TargetFacts:
     cache: Literal["in_place", "append"]
     lower: Callable[..., None]
     quantise: Callable[[ir.Model, Callable[[str], Scheme | None]], None]
+    operators: Table | None
 
 
 _TENSORRT = TargetFacts(
@@ -53,6 +56,7 @@ _TENSORRT = TargetFacts(
     cache="in_place",
     lower=_as_it_is,
     quantise=dequantise_linear.lower,
+    operators=TENSORRT_10_16,
 )
 TARGETS: dict[Target, TargetFacts] = {
     "cpu": TargetFacts(
@@ -63,6 +67,7 @@ TARGETS: dict[Target, TargetFacts] = {
         cache="in_place",
         lower=cpu.lower,
         quantise=matmul.lower,
+        operators=None,
     ),
     "cuda": _TENSORRT,
     "jp7": _TENSORRT,
@@ -74,6 +79,7 @@ TARGETS: dict[Target, TargetFacts] = {
         cache="append",
         lower=jp6.lower,
         quantise=dequantise_linear.lower,
+        operators=TENSORRT_10_3,
     ),
 }
 

@@ -1,12 +1,14 @@
 """Weights from a checkpoint into a graph's external data, one tensor at a time and never the model.
 
 An initialiser is written as chunks of rows: the checkpoint's own, of the transposed matrix, or quantised.
-A matrix to be transposed is the largest thing held: the source tensor in its stored type, and a slice of the result.
+A matrix to be transposed is the largest thing held: the source tensor in its stored type, or its integers where it is
+quantised, and a slice of the result.
 Offsets are aligned to 64 bytes, from 1 MiB on to 4096, so that a runtime may map them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Iterator
@@ -18,6 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from hired_edge.errors import CheckpointError
 from hired_export.checkpoint import Tensor
 from hired_export.lowering.matmul import quantised_name, scales_name
 from hired_export.quantisation import Scheme, dequantise, quantise, signed
@@ -45,6 +48,9 @@ class ExternalData:
             value: of a float type, which chunks are rounded to; or of an integer type, whose chunks are stored as given
                 (int4 as bytes, the earlier element in the low half).
             chunks: add up to the value's shape.
+
+        Raises:
+            CheckpointError: a number is beyond the type that it is stored in.
         """
         assert value.shape is not None
         assert value.dtype is not None
@@ -53,12 +59,27 @@ class ExternalData:
         offset = -(-self._file.tell() // alignment) * alignment
         self._file.write(bytes(offset - self._file.tell()))
         rounded = value.dtype.numpy() if value.dtype.is_floating_point() else None
-        for chunk in chunks:
-            self._file.write(np.ascontiguousarray(chunk, rounded).data)
+        with refusing_overflow(str(value.name)):
+            for chunk in chunks:
+                self._file.write(np.ascontiguousarray(chunk, rounded).data)
         written = self._file.tell() - offset
         assert written == size, f"{value.name}: {written} bytes written, {size} expected"
         name = os.path.basename(self.path)
         value.const_value = ir.ExternalTensor(name, offset, size, value.dtype, shape=value.shape, name=str(value.name))
+
+
+@contextlib.contextmanager
+def refusing_overflow(name: str) -> Iterator[None]:
+    """Numbers of the tensor `name` that are too large for the type they are rounded to are an error, not infinity."""
+    try:
+        with np.errstate(over="raise"):
+            yield
+    except FloatingPointError:
+        raise CheckpointError(
+            f"tensor {name} holds numbers too large for the type that it is stored in",
+            expected="float16 weights and scales of at most 65504",
+            fix="export with --target cpu --precision fp32, or use another checkpoint",
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -94,7 +115,7 @@ def write_quantised(
             yield packed
 
     blocks = value.dtype == ir.DataType.UINT8  # MatMulNBits' layout is the quantiser's own; the other is (in, out)
-    data.write(value, chunks() if blocks else [_linear(list(chunks()), scheme, tensor.shape[1])])
+    data.write(value, chunks() if blocks else _linear(chunks(), scheme, tensor.shape[1]))
     joined = np.concatenate(scales)  # (out, blocks)
     if not blocks:
         joined = joined[:, 0] if scheme.block_size is None else joined.T
@@ -102,10 +123,20 @@ def write_quantised(
     return QuantisationError(name, float(np.sqrt(squares[0] / squares[1])) if squares[1] else 0.0)
 
 
-def _linear(packed: list[NDArray[np.uint8]], scheme: Scheme, inputs: int) -> NDArray[Any]:
-    """DequantizeLinear's layout: int8 (in, out), or two neighbours of it a byte, the earlier one in the low half."""
-    integers = np.concatenate([signed(rows, scheme, inputs) for rows in packed]).T
-    if scheme.bits == 8:
-        return integers
-    pairs = np.ascontiguousarray(integers).reshape(-1, 2).view(np.uint8) & 15
-    return pairs[:, 0] | pairs[:, 1] << 4
+def _linear(chunks: Iterable[NDArray[np.uint8]], scheme: Scheme, inputs: int) -> Iterator[NDArray[Any]]:
+    """DequantizeLinear's layout: int8 (in, out), or two neighbours of it a byte, the earlier one in the low half.
+
+    Args:
+        chunks: of the whole matrix, (out, blocks, bytes), which is held; each result is of some blocks of inputs.
+    """
+    packed = list(chunks)
+    blocks = max(1, SLICE_BYTES // (scheme.storage_block * sum(map(len, packed))))
+    width = blocks * scheme.storage_block
+    for i, start in enumerate(range(0, inputs, width)):
+        parts = [rows[:, i * blocks : (i + 1) * blocks] for rows in packed]
+        integers = np.concatenate([signed(part, scheme, min(width, inputs - start)) for part in parts]).T
+        if scheme.bits == 8:
+            yield integers
+        else:
+            pairs = np.ascontiguousarray(integers).reshape(-1, 2).view(np.uint8) & 15
+            yield pairs[:, 0] | pairs[:, 1] << 4

@@ -13,7 +13,7 @@ from hired_export.families import ModelSpec, rotary_tables
 from hired_export.graphs import fix_dimension
 from hired_export.progress import OnBytes
 from hired_export.sources import Schemes, Sources, is_matrix
-from hired_export.weights import ExternalData, QuantisationError, transposed, write_quantised
+from hired_export.weights import ExternalData, QuantisationError, refusing_overflow, transposed, write_quantised
 
 EMBEDDING = "embedding.safetensors"
 VISION, LANGUAGE = "vision/model.onnx", "language/model.onnx"
@@ -88,7 +88,7 @@ def write_embedding(root: Path, sources: Sources, stored: Schemes, on_bytes: OnB
     tensors = {"embed_tokens": (stored.embedding, sources.embedding.shape)}
     if sources.newline is not None:
         tensors["image_newline"] = (stored.embedding, sources.newline.shape)
-    with TensorWriter(root / EMBEDDING, tensors) as writer:
+    with TensorWriter(root / EMBEDDING, tensors) as writer, refusing_overflow("embed_tokens or image_newline"):
         for rows in sources.embedding.chunks():
             writer.write("embed_tokens", rows.astype(dtype))
             on_bytes(rows.nbytes)

@@ -6,14 +6,17 @@ rounds, either may be kept, and what follows is another question.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 from PIL import Image
 
 import hired_runtime
 from hired_edge.budget import parse_budget
+from hired_edge.bundle import Bundle, write_manifest
 from hired_edge.selection import Selection
 from hired_runtime.pipeline import Timings
 from tests.host.reference import opened, taken
@@ -22,6 +25,21 @@ TOLERANCE = 2e-2
 """fp16: of the largest logit. Twice it is what two logits may be apart and still change places."""
 MAPS_TOLERANCE = 5e-3
 """fp16: of the largest attention of a picture."""
+
+
+def unrounded(bundle: Path, out: Path) -> Path:
+    """A copy of a `cpu` bundle whose quantised products leave activations in fp32."""
+    manifest = Bundle.open(bundle).manifest
+    (graph,) = manifest.language_graphs
+    model = onnx.load(bundle / graph.file, load_external_data=False)
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "accuracy_level":
+                attribute.i = 1
+    shutil.copytree(bundle, out)
+    (out / graph.file).write_bytes(model.SerializeToString())
+    write_manifest(out, manifest)
+    return out
 
 
 def check_same(

@@ -19,7 +19,7 @@ from hired_edge.manifest import Precision, Target
 from hired_export import parity
 from hired_export.exporter import ExportOptions, export
 from tests.golden import make as golden
-from tests.host.near_ties import check_same
+from tests.host.near_ties import check_same, unrounded
 from tests.host.reference import picture
 
 FP16: list[tuple[Target, Precision]] = [("jp7", "fp16"), ("jp6", "fp16")]
@@ -43,6 +43,22 @@ def test_the_demonstration_model(target: Target, precision: Precision, tmp_path:
     for budget in ("100%", "40%", "20%"):
         error = check_same(demo.BUNDLE, out, budget, demo_questions())
         print(f"demo, {target} {precision} at {budget}: {error:.1e} of the largest logit")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_the_demonstration_model_quantised(precision: Precision, tmp_path: Path) -> None:
+    """Against the CPU's bundle of the same integers, run without rounding activations to int8."""
+    paths: dict[Target, Path] = {}
+    for target in ("cpu", "jp7", "jp6"):
+        paths[target] = tmp_path / target
+        options = ExportOptions(target=target, precision=precision, block_size=128, progress=False, **demo.LIMITS)
+        export(demo.CHECKPOINT, paths[target], options, check=parity.check)
+    plain = unrounded(paths["cpu"], tmp_path / "unrounded")
+    for target in ("jp7", "jp6"):
+        for budget in ("100%", "20%"):
+            error = check_same(plain, paths[target], budget, demo_questions())
+            print(f"demo, {target} {precision} at {budget}: {error:.1e} of the largest logit")
 
 
 @pytest.mark.parametrize(("target", "precision"), FP16)

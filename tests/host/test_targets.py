@@ -5,20 +5,19 @@ What is compared is the graph: the CPU's int8 and int4 are run here without roun
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 
-from hired_edge.bundle import Bundle, write_manifest
+from hired_edge.bundle import Bundle
 from hired_edge.errors import InputError
 from hired_edge.limits import cache_lengths
 from hired_export.exporter import ExportOptions, export
 from hired_export.lowering import jp6
 from tests.host.bundles import PRECISIONS, Bundles
-from tests.host.near_ties import check_same
+from tests.host.near_ties import check_same, unrounded
 from tests.host.reference import opened, picture
 
 QUESTIONS = [
@@ -31,21 +30,6 @@ SAME = [
     for target in ("cuda", "jp7", "jp6")
     for precision in PRECISIONS[target]
 ]
-
-
-def unrounded(bundle: Path, out: Path) -> Path:
-    """A copy of a `cpu` bundle whose quantised products leave activations in fp32."""
-    manifest = Bundle.open(bundle).manifest
-    (graph,) = manifest.language_graphs
-    model = onnx.load(bundle / graph.file, load_external_data=False)
-    for node in model.graph.node:
-        for attribute in node.attribute:
-            if attribute.name == "accuracy_level":
-                attribute.i = 1
-    shutil.copytree(bundle, out)
-    (out / graph.file).write_bytes(model.SerializeToString())
-    write_manifest(out, manifest)
-    return out
 
 
 @pytest.mark.parametrize(("name", "reference"), SAME)
