@@ -1,4 +1,4 @@
-"""What an engine must offer: two small protocols, which `ort.py` fulfils (and TensorRT's backend will).
+"""What an engine must offer: two small protocols, fulfilled by ONNX Runtime (`ort.py`) and TensorRT (`trt`).
 
 Features stay where the engine left them; only the attention maps and the kept rows cross. Both engines own every
 buffer they need from the moment they are loaded.
@@ -6,6 +6,7 @@ buffer they need from the moment they are loaded.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -56,8 +57,16 @@ class LanguageEngine(Protocol):
 
 
 class Backend(NamedTuple):
-    """A pair of loaded engines and their library's name and version."""
+    """A pair of loaded engines.
+
+    Attributes:
+        name: the library, its version, and what it runs on.
+        slots: M of the cache, at least the opening's.
+        close: releases what is not numpy's; the engines are not to be used afterwards.
+    """
 
     vision: VisionEngine
     language: LanguageEngine
     name: str
+    slots: int
+    close: Callable[[], None]

@@ -1,13 +1,14 @@
-"""The key-value cache: one numpy array a layer and part, allocated once, and the rules that every step obeys.
+"""The key-value cache: the rules that every step obeys, and a cache of numpy arrays, one a layer and part.
 
 Rules (design, "Cache rules"): zero-filled at load and after an error; every query row, padding included, sees at least
 one key; starts + S <= M in each row; the arrays never move. Two kinds of graph are served: `in_place` graphs get the
 cache as past and present at the same address, `append` graphs return the new keys and values alone, which are written
-here.
+behind the past. A cache on a device keeps the rules (`CacheRules`) and has its own storage.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -24,29 +25,28 @@ class CacheNames(NamedTuple):
     present: list[str]
 
 
-class KVCache:
-    """2 L arrays (B, G, M, Dh), in the order of the graph's inputs: key and value of layer 0, of layer 1, ..."""
+class Place(NamedTuple):
+    """Where a tensor lies, in the order in which an I/O binding of ONNX Runtime takes it."""
 
-    def __init__(self, text: TextModel, batch: int, max_sequence_length: int) -> None:
+    device: str
+    device_id: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    address: int
+
+
+class CacheRules:
+    """What holds wherever the cache lies: 2 L arrays (B, G, M, Dh), key and value of layer 0, of layer 1, ..."""
+
+    def __init__(self, text: TextModel, max_sequence_length: int) -> None:
         self.slots = max_sequence_length
         self.kind = text.cache
         self.window = text.sliding_window
-        shape = (batch, text.kv_heads, max_sequence_length, text.head_dim)
-        # calloc: pages that no request reaches are never touched, and never in memory.
-        self.arrays = [np.zeros(shape, text.cache_dtype) for _ in range(2 * text.layers)]
         parts = [(i, part) for i in range(text.layers) for part in ("key", "value")]
         self.names = CacheNames(
             past=[f"past_key_values.{i}.{part}" for i, part in parts],
             present=[f"present.{i}.{part}" for i, part in parts],
         )
-
-    @property
-    def nbytes(self) -> int:
-        return sum(array.nbytes for array in self.arrays)
-
-    def reset(self) -> None:
-        for array in self.arrays:
-            array.fill(0)
 
     def check_step(self, starts: Ints, tokens: int) -> None:
         assert (starts >= 0).all(), starts
@@ -66,6 +66,44 @@ class KVCache:
         if self.kind == "append":
             seen &= slots < starts[:, None, None]
         return seen[:, None]
+
+    def step_inputs(
+        self, inputs_embeds: NDArray, starts: Ints, last_token: Ints, names: Collection[str]
+    ) -> dict[str, NDArray]:
+        """What a step feeds besides the cache: those of a graph's inputs (`names`) that are no past."""
+        tokens = inputs_embeds.shape[1]
+        feeds = {
+            "inputs_embeds": inputs_embeds,
+            "position_ids": starts[:, None] + np.arange(tokens),
+            "write_indices": starts,
+            "last_token": last_token,
+        }
+        if "attention_mask" in names:  # the one that takes time to make
+            feeds["attention_mask"] = self.attention_mask(starts, tokens)
+        return {name: array for name, array in feeds.items() if name in names}
+
+
+class KVCache(CacheRules):
+    """The cache in numpy arrays."""
+
+    def __init__(self, text: TextModel, batch: int, max_sequence_length: int) -> None:
+        super().__init__(text, max_sequence_length)
+        shape = (batch, text.kv_heads, max_sequence_length, text.head_dim)
+        # calloc: pages that no request reaches are never touched, and never in memory.
+        self.arrays = [np.zeros(shape, text.cache_dtype) for _ in range(2 * text.layers)]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in self.arrays)
+
+    def reset(self) -> None:
+        for array in self.arrays:
+            array.fill(0)
+
+    def places(self, batch: int) -> list[Place]:
+        """Where the first `batch` rows lie."""
+        rows = [array[:batch] for array in self.arrays]
+        return [Place("cpu", 0, array.dtype, array.shape, array.ctypes.data) for array in rows]
 
     def append(self, index: int, update: NDArray, starts: Ints) -> None:
         """Writes the new keys or values (B, G, S, Dh) of an `append` graph behind each row's past."""

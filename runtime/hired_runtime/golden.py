@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -12,8 +13,9 @@ from numpy.typing import NDArray
 
 from hired_edge.budget import Budget
 from hired_edge.bundle import Bundle
+from hired_edge.engine_check import rebuild_command
 from hired_edge.errors import BundleError
-from hired_edge.limits import Limits, derive_limits
+from hired_edge.limits import MULTIPLE, Limits, derive_limits
 from hired_edge.manifest import GoldenCase, Manifest
 from hired_edge.tensorfile import TensorFile
 from hired_runtime.backend import Backend
@@ -34,10 +36,10 @@ class Replay:
     tolerance: float
 
 
-def limits(manifest: Manifest) -> Limits:
-    """Small limits that the golden inputs fit: one row, no visual tokens, two tiles."""
-    small = derive_limits(manifest.vision.tiling, [Budget(absolute=0)], text_tokens=32, new_tokens=32)
-    return replace(small, tiles=max(2, small.tiles))
+def limits(manifest: Manifest, slots: int = MULTIPLE) -> Limits:
+    """Small limits that the golden inputs fit: one row, no visual tokens, a cache of `slots`."""
+    text = 32
+    return derive_limits(manifest.vision.tiling, [Budget(absolute=0)], text_tokens=text, new_tokens=slots - text)
 
 
 def replay(bundle: Bundle, backend: Backend) -> Iterator[Replay]:
@@ -46,12 +48,12 @@ def replay(bundle: Bundle, backend: Backend) -> Iterator[Replay]:
     Raises:
         BundleError: an output differs by more than the tolerance.
     """
-    runs = {"vision": _vision, "language": _language}
+    runs = {"vision": partial(_vision, limits(bundle.manifest).tiles), "language": _language}
     for case in bundle.manifest.golden:
         inputs, outputs = _read(bundle, case.inputs), _read(bundle, case.outputs)
         got = runs[case.piece](backend, inputs, outputs)
         for name, expected in outputs.items():
-            yield _compare(bundle.manifest, case, name, got[name], expected)
+            yield _compare(bundle, backend, case, name, got[name], expected)
 
 
 def _read(bundle: Bundle, name: str) -> Tensors:
@@ -59,15 +61,16 @@ def _read(bundle: Bundle, name: str) -> Tensors:
     return {tensor: file.read(tensor).astype(np.float32) for tensor in file.names}
 
 
-def _vision(backend: Backend, inputs: Tensors, outputs: Tensors) -> Tensors:
-    maps = backend.vision.encode(inputs["pixel_values"])
-    tiles, patches = maps.allocation.shape
-    features = backend.vision.gather(np.arange(tiles * patches))
-    return {
-        "image_features": features.reshape(tiles, patches, -1),
-        "allocation_attention": maps.allocation,
-        "selection_attention": maps.selection,
-    }
+def _vision(most: int, backend: Backend, inputs: Tensors, outputs: Tensors) -> Tensors:
+    """At most so many tiles at once: a family without a grid has engines for one."""
+    pixels, pieces = inputs["pixel_values"], []
+    for start in range(0, len(pixels), most):
+        maps = backend.vision.encode(pixels[start : start + most])
+        tiles, patches = maps.allocation.shape
+        features = backend.vision.gather(np.arange(tiles * patches)).reshape(tiles, patches, -1)
+        pieces.append((features, maps.allocation.copy(), maps.selection.copy()))
+    names = ("image_features", "allocation_attention", "selection_attention")
+    return dict(zip(names, map(np.concatenate, zip(*pieces, strict=True)), strict=True))
 
 
 def _language(backend: Backend, inputs: Tensors, outputs: Tensors) -> Tensors:
@@ -83,22 +86,29 @@ def _language(backend: Backend, inputs: Tensors, outputs: Tensors) -> Tensors:
     return {"logits": np.concatenate(logits)}
 
 
-def _compare(manifest: Manifest, case: GoldenCase, name: str, got: NDArray, expected: NDArray) -> Replay:
+def _compare(bundle: Bundle, backend: Backend, case: GoldenCase, name: str, got: NDArray, expected: NDArray) -> Replay:
     if got.shape != expected.shape:
         raise BundleError(
             f"{case.piece} {name} has shape {got.shape}",
             expected=f"{expected.shape}, as in {case.outputs}",
             fix="export the bundle again",
         )
-    tolerance = _tolerance(manifest, case) * float(np.abs(expected).max())
+    tolerance = _tolerance(bundle.manifest, case) * float(np.abs(expected).max())
     error = float(np.abs(got - expected).max())
     if not error <= tolerance:
         raise BundleError(
             f"{case.piece} {name} differs from its golden output by {error:.2g}",
             expected=f"at most {tolerance:.2g}",
-            fix="install another version of onnxruntime, or export the bundle again on this machine",
+            fix=_mend(bundle, backend),
         )
     return Replay(f"{case.piece} {name}", error, tolerance)
+
+
+def _mend(bundle: Bundle, backend: Backend) -> str:
+    library = backend.name.partition(" ")[0]
+    if library == "onnxruntime":
+        return "install another version of onnxruntime, or export the bundle again on this machine"
+    return f"build its engines again with this {library}: {rebuild_command(bundle.root)}"
 
 
 def _tolerance(manifest: Manifest, case: GoldenCase) -> float:

@@ -8,9 +8,9 @@ from typing import Any
 
 from hired_edge.budget import Budget, parse_budget
 from hired_edge.bundle import Bundle
-from hired_edge.engines import check_onnxruntime
 from hired_edge.limits import Limits, resolve_opening
 from hired_edge.plan import kv_cache_bytes
+from hired_runtime import backends
 from hired_runtime.pictures import PictureSource
 from hired_runtime.pipeline import Answer, Generation, Pipeline, Request
 from hired_runtime.prompt import question
@@ -24,6 +24,7 @@ def open(
     batch: int = 1,
     images: int | None = None,
     threads: int | None = None,
+    backend: str | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Model:
     """Opens a bundle: verifies every file, loads the engines, allocates the cache.
@@ -33,17 +34,18 @@ def open(
         visual_tokens: the budget that the cache is sized by ("20%", 576); None = the largest one exported.
         batch: rows of the cache.
         images: pictures of a request, which a percentage is multiplied by; None = as many as exported.
-        threads: of the engine; None = its own choice.
+        threads: of the engine, on the CPU; None = its own choice.
+        backend: "onnxruntime" or "tensorrt"; None = TensorRT where engines were built into the bundle and a GPU is
+            present, else ONNX Runtime.
         on_bytes: progress of the verification, in bytes.
 
     Raises:
-        BundleError: corrupt, edited, or not loadable here.
+        BundleError: corrupt, edited, or not loadable here; engines that do not fit, with the command that rebuilds.
+        InputError: a backend that is none, or TensorRT without a GPU.
         LimitError: more than was exported.
         MissingExtraError: no engine is installed.
     """
-    check_onnxruntime()  # before gigabytes are hashed
-    from hired_runtime import ort  # the engine: not needed to inspect a bundle
-
+    chosen = backends.choose(bundle, backend)  # before gigabytes are hashed
     verified = Bundle.open(bundle, on_bytes=on_bytes)
     manifest = verified.manifest
     asked = parse_budget(visual_tokens) if isinstance(visual_tokens, (str, int)) else visual_tokens
@@ -51,7 +53,7 @@ def open(
     exported = [parse_budget(text) for text in manifest.limits.budgets]
     default = asked or max(exported, key=lambda budget: budget.max_tokens(rules, manifest.limits.images))
     limits = resolve_opening(manifest.limits, rules, visual=default, batch=batch, images=images)
-    return Model(Pipeline(verified, limits, ort.load(verified, limits, threads), default))
+    return Model(Pipeline(verified, limits, backends.load(chosen, verified, limits, threads), default))
 
 
 class Model:
@@ -68,8 +70,12 @@ class Model:
     @property
     def cache_bytes(self) -> int:
         """Size of the key-value cache: fixed by the budget that the bundle was opened with."""
-        manifest, limits = self.pipeline.manifest, self.limits
-        return kv_cache_bytes(manifest.text, manifest.cache_length(limits), limits.batch)
+        return kv_cache_bytes(self.pipeline.manifest.text, self.pipeline.backend.slots, self.limits.batch)
+
+    def close(self) -> None:
+        """Gives back what the engines hold on a GPU; the model is of no use afterwards."""
+        with self.pipeline.turns.lock:
+            self.pipeline.backend.close()
 
     def ask(self, prompt: str, images: Sequence[PictureSource] = (), **options: Any) -> Answer:
         """Answers a question about pictures (paths, bytes or PIL images). `options` are those of `Request`."""

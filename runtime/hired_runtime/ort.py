@@ -1,14 +1,12 @@
-"""The ONNX Runtime backend (CPU provider): sessions with every large buffer bound to memory allocated at loading.
+"""The ONNX Runtime backend: on the CPU for graphs of every target, on an NVIDIA GPU for those that keep to ONNX.
 
-It runs the graphs of every target, those of a GPU slowly. The cache's past and present are bound to the same address,
-so a step writes it in place and copies nothing; an `append` graph's updates are written behind the past. What it does
-not do yet: the CUDA provider.
+Every large buffer is bound to memory allocated at loading. The cache's past and present are bound to the same address,
+so a step writes it in place and copies nothing; on a GPU it never leaves the device. What ONNX Runtime's Python
+interface cannot do is copy a part of a device's tensor: there a picture's features cross whole (LLaVA-NeXT: 24 MB).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +20,9 @@ from hired_edge.limits import Limits
 from hired_edge.manifest import Manifest
 from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
 from hired_runtime.cache import KVCache
+from hired_runtime.ort_errors import reported
+from hired_runtime.ort_provider import CPU, CUDA, choose_provider, session_providers
 
-PROVIDER = "CPUExecutionProvider"
 WINDOW_SINCE = (1, 24)
 WARNINGS_OFF = 3  # ONNX Runtime's severity: errors only
 
@@ -35,9 +34,15 @@ def load(bundle: Bundle, limits: Limits, threads: int | None = None) -> Backend:
         BundleError: this ONNX Runtime cannot load them.
     """
     _check_window(bundle.manifest)
-    vision = OrtVision(bundle, limits, threads)
-    language = OrtLanguage(bundle, limits, threads)
-    return Backend(vision, language, f"onnxruntime {ort.__version__} {PROVIDER}")
+    provider = choose_provider(bundle.manifest)
+    vision = OrtVision(bundle, limits, threads, provider)
+    language = OrtLanguage(bundle, limits, threads, provider)
+    name = f"onnxruntime {ort.__version__} {provider}"
+    return Backend(vision, language, name, bundle.manifest.cache_length(limits), _nothing)
+
+
+def _nothing() -> None:
+    """Sessions and arrays end with whoever holds them."""
 
 
 def _check_window(manifest: Manifest) -> None:
@@ -55,7 +60,7 @@ def _check_window(manifest: Manifest) -> None:
         )
 
 
-def _session(path: Path, threads: int | None) -> ort.InferenceSession:
+def _session(path: Path, threads: int | None, provider: str) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = WARNINGS_OFF
     # Where int4 DequantizeLinear and MatMul are fused, activations stay as they are, as on a GPU.
@@ -64,42 +69,28 @@ def _session(path: Path, threads: int | None) -> ort.InferenceSession:
     options.enable_cpu_mem_arena = False
     if threads is not None:
         options.intra_op_num_threads = threads
-    with _reported(
+    with reported(
         f"load {path.name}",
         expected="a version that runs this bundle's opset (1.23.2 or newer for --target cpu)",
         fix="upgrade onnxruntime, or export again with this version's hired-edge",
     ):
-        return ort.InferenceSession(str(path), options, providers=[PROVIDER])
+        return ort.InferenceSession(str(path), options, providers=session_providers(provider))
 
 
 def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
     """Binds `array`'s memory as an input or an output. The caller keeps the array alive until the run."""
     assert array.flags.c_contiguous, name
     bind = binding.bind_input if direction == "input" else binding.bind_output
-    with _reported():
+    with reported():
         bind(name, "cpu", 0, array.dtype, array.shape, array.ctypes.data)
-
-
-@contextmanager
-def _reported(
-    what: str = "run a graph",
-    expected: str = "graphs that are as the manifest says, and memory for them",
-    fix: str = "check the bundle with `hired-edge verify`, or export it again",
-) -> Iterator[None]:
-    """Turns whatever ONNX Runtime raises into one BundleError."""
-    try:
-        yield
-    except Exception as error:  # its classes are generated and share no public base
-        got = f"onnxruntime {ort.__version__} cannot {what} ({' '.join(str(error).split())[:200]})"
-        raise BundleError(got, expected=expected, fix=fix) from None
 
 
 class OrtVision:
     """The vision graph. Features of every picture of a request are kept until the next one overwrites them."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None, provider: str = CPU) -> None:
         manifest = bundle.manifest
-        self._session = _session(bundle.path(manifest.vision_graph.file), threads)
+        self._session = _session(bundle.path(manifest.vision_graph.file), threads, provider)
         patches, width = manifest.vision.tiling.patches_per_tile, manifest.text.hidden_size
         self._dtype = np.dtype(manifest.text.activation_dtype)
         self._features = np.zeros((limits.images, limits.tiles, patches, width), self._dtype)
@@ -114,8 +105,10 @@ class OrtVision:
         _bind(binding, "output", "image_features", features)
         _bind(binding, "output", "allocation_attention", maps[0])
         _bind(binding, "output", "selection_attention", maps[1])
-        with _reported():
+        with reported():
+            binding.synchronize_inputs()
             self._session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
         return AttentionMaps(maps[0], maps[1])
 
     def gather(self, rows: Ints, slot: int = 0) -> Floats:
@@ -126,12 +119,18 @@ class OrtVision:
 class OrtLanguage:
     """The language graph and its cache."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None) -> None:
+    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None, provider: str = CPU) -> None:
         text, graph = bundle.manifest.text, bundle.manifest.language_graph(limits)
-        self._session = _session(bundle.path(graph.file), threads)
+        self._session = _session(bundle.path(graph.file), threads, provider)
         self._inputs = set(graph.inputs)
         self._text = text
-        self.cache = KVCache(text, limits.batch, bundle.manifest.cache_length(limits))
+        slots = bundle.manifest.cache_length(limits)
+        if provider == CUDA:
+            from hired_runtime.ort_device_cache import DeviceCache
+
+            self.cache: KVCache | DeviceCache = DeviceCache(text, limits.batch, slots)
+        else:
+            self.cache = KVCache(text, limits.batch, slots)
         self._logits = np.zeros((limits.batch, text.vocab_size), np.float32)
         self._binding = self._session.io_binding()
         self._bound_rows = 0
@@ -139,22 +138,18 @@ class OrtLanguage:
     def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
         batch, tokens, _ = inputs_embeds.shape
         self.cache.check_step(starts, tokens)
-        feeds: dict[str, NDArray] = {
-            "inputs_embeds": inputs_embeds.astype(self._text.activation_dtype, copy=False),
-            "position_ids": starts[:, None] + np.arange(tokens),
-            "write_indices": starts,
-            "last_token": last_token,
-        }
-        if "attention_mask" in self._inputs:
-            feeds["attention_mask"] = self.cache.attention_mask(starts, tokens)
-        feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items() if name in self._inputs}
+        embeds = inputs_embeds.astype(self._text.activation_dtype, copy=False)
+        feeds = self.cache.step_inputs(embeds, starts, last_token, self._inputs)
+        feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         for name, array in feeds.items():
             _bind(self._binding, "input", name, array)
         if batch != self._bound_rows:
             self._bind_rows(batch)
         updates = self._bind_updates(batch, tokens) if self.cache.kind == "append" else []
-        with _reported():
+        with reported():
+            self._binding.synchronize_inputs()
             self._session.run_with_iobinding(self._binding)
+            self._binding.synchronize_outputs()
         for index, update in enumerate(updates):
             self.cache.append(index, update, starts)
         return self._logits[:batch]
@@ -162,16 +157,17 @@ class OrtLanguage:
     def _bind_rows(self, batch: int) -> None:
         """Binds the first `batch` rows of the cache and of the logits; this holds for every step until they change."""
         _bind(self._binding, "output", "logits", self._logits[:batch])
-        for past, present, array in zip(*self.cache.names, self.cache.arrays, strict=True):
-            _bind(self._binding, "input", past, array[:batch])
-            if self.cache.kind == "in_place":
-                _bind(self._binding, "output", present, array[:batch])
+        for past, present, place in zip(*self.cache.names, self.cache.places(batch), strict=True):
+            with reported():
+                self._binding.bind_input(past, *place)
+                if self.cache.kind == "in_place":
+                    self._binding.bind_output(present, *place)
         self._bound_rows = batch
 
     def _bind_updates(self, batch: int, tokens: int) -> list[NDArray]:
         """Outputs of an `append` graph: the new keys and values, to be written into the cache after the step."""
         shape = (batch, self._text.kv_heads, tokens, self._text.head_dim)
-        updates = [np.empty(shape, array.dtype) for array in self.cache.arrays]
+        updates = [np.empty(shape, self._text.cache_dtype) for _ in self.cache.names.present]
         for present, update in zip(self.cache.names.present, updates, strict=True):
             _bind(self._binding, "output", present, update)
         return updates

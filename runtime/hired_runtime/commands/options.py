@@ -14,6 +14,7 @@ from hired_edge.errors import InputError
 from hired_edge.packing import NEWLINES
 from hired_edge.policies import POLICIES
 from hired_edge.selection import Selection
+from hired_runtime import backends
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
@@ -21,12 +22,25 @@ def add_bundle(parser: argparse.ArgumentParser) -> None:
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """How visual tokens are chosen."""
+    """How many visual tokens, and how they are chosen."""
     parser.add_argument("--visual-tokens", metavar="B|P%", help="budget over all pictures (default: as exported)")
+    add_policy(parser)
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """How visual tokens are chosen, whatever the budget."""
     parser.add_argument("--policy", default="hired", choices=list(POLICIES), help="selection policy (default: hired)")
     parser.add_argument("--alpha", default="0.5", help="the whole picture's share of the budget (default: 0.5)")
     parser.add_argument("--newlines", choices=list(NEWLINES), help="newline policy (default: the policy's or family's)")
     parser.add_argument("--threads", type=int, metavar="N", help="of the engine (default: its own choice)")
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backend",
+        choices=backends.NAMES,
+        help="(default: tensorrt where engines were built into the bundle and a GPU is present, else onnxruntime)",
+    )
 
 
 def verification_bar(bundle: str) -> Callable[[int], None] | None:
@@ -72,3 +86,15 @@ def positive(name: str, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise InputError(f"{name} {value}", expected="1 or more", fix=f"pass another {name}")
     return value
+
+
+def listed(text: str) -> list[str]:
+    """ "a, b" -> ["a", "b"].
+
+    Raises:
+        InputError: nothing between two commas.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise InputError(f"the list {text!r}", expected="values between commas", fix='write it as "100%,20%"')
+    return parts

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
     parser.add_argument("--prompt", required=True, help="the question")
     options.add_selection(parser)
+    options.add_backend(parser)
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="(default: as exported)")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 = greedy (default)")
     parser.add_argument("--top-k", type=int, default=0, metavar="K", help="0 = all (default)")
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> None:
         visual_tokens=args.visual_tokens,
         images=max(1, len(args.image)),
         threads=options.positive("--threads", args.threads),
+        backend=args.backend,
         on_bytes=options.verification_bar(args.bundle),
     )
     generation = model.pipeline.generate(request)

@@ -18,6 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", required=True, metavar="FILE", help="the picture")
     parser.add_argument("-o", "--output", required=True, metavar="FILE", help="where to write the drawing (PNG)")
     options.add_selection(parser)
+    options.add_backend(parser)
 
 
 def run(args: argparse.Namespace) -> None:
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> None:
         visual_tokens=args.visual_tokens,
         images=1,
         threads=options.positive("--threads", args.threads),
+        backend=args.backend,
         on_bytes=options.verification_bar(args.bundle),
     )
     (selection,) = model.pipeline.look(request)
