@@ -34,6 +34,13 @@ def test_golden_outputs_replay_on_this_engine(folder: Path) -> None:
     assert {result.piece.split()[0] for result in results} == {"vision", "language"}
 
 
+def test_golden_tiles_replay_one_by_one_where_a_family_has_no_grid(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = Bundle.open(BUNDLES[0])
+    one = replace(golden.limits(bundle.manifest), tiles=1)
+    monkeypatch.setattr(golden, "limits", lambda _: one)
+    assert len([each for each in golden.replay(bundle, ort.load(bundle, one)) if "vision" in each.piece]) == 3
+
+
 def test_a_streamed_answer_is_the_answer(model: hired_runtime.Model) -> None:
     whole = model.ask("What is it?", [PICTURE], max_new_tokens=20)
     generation = model.stream("What is it?", [PICTURE], max_new_tokens=20)

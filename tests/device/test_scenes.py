@@ -131,7 +131,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path):
     command = [sys.executable, "-m", "demo.scenes", "--seed", "1", "--count", "1", "--out", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
     assert done.returncode == 2
-    assert "holds something that was not drawn here" in done.stderr
+    assert "holds something that was not made here" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

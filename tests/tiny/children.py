@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hired_edge.errors import CheckpointError
@@ -28,3 +29,12 @@ def refuse(path: Path) -> None:
 def fill(path: Path) -> None:
     with largest_file(10):
         path.write_bytes(bytes(11))
+
+
+def count(numbers: tuple[int, int], report: Callable[[int], None]) -> str:
+    """Reports the numbers below the first; ends the process there if the second is among them."""
+    for number in range(numbers[0]):
+        if number == numbers[1]:
+            os._exit(number)
+        report(number)
+    return "done"

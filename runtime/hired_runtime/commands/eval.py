@@ -7,10 +7,10 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from hired_edge.engines import check_onnxruntime
-from hired_edge.errors import InputError, MissingExtraError
+from hired_edge.errors import MissingExtraError
 from hired_edge.packing import NEWLINES
 from hired_edge.policies import POLICIES
+from hired_runtime import backends
 from hired_runtime.commands import options
 from hired_runtime.evaluation import METRICS, Evaluation, evaluate, settings_grid
 from hired_runtime.evaluation.progress import bar
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (default: as exported)")
     parser.add_argument("--batch", type=int, metavar="N", help="questions at once (default: 8, or as exported)")
     parser.add_argument("--threads", type=int, metavar="N", help="of the engine (default: its own choice)")
+    options.add_backend(parser)
     parser.add_argument(
         "--restart", action="store_true", help="throw away what an earlier run has answered, and its report"
     )
@@ -43,11 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    settings = settings_grid(_listed(args.policies), _listed(args.budgets), _listed(args.alpha))
+    settings = settings_grid(options.listed(args.policies), options.listed(args.budgets), options.listed(args.alpha))
     for name in ("max_new_tokens", "batch", "threads"):
         options.positive(f"--{name.replace('_', '-')}", getattr(args, name))
     check_extra()
-    check_onnxruntime()
+    backend = backends.choose(args.bundle, args.backend)
     folder = Path(args.report)
     with bar() as on_picture:
         result = evaluate(
@@ -59,6 +60,7 @@ def run(args: argparse.Namespace) -> None:
             max_new_tokens=args.max_new_tokens,
             batch=args.batch,
             threads=args.threads,
+            backend=backend,
             report=folder,
             restart=args.restart,
             on_picture=on_picture,
@@ -103,15 +105,3 @@ def print_bad_rows(result: Evaluation) -> None:
         print(f"  line {row.line}: {row.reason}", file=sys.stderr)
     if len(result.bad_rows) > _SHOWN_BAD_ROWS:
         print(f"  and {len(result.bad_rows) - _SHOWN_BAD_ROWS} more, in the report", file=sys.stderr)
-
-
-def _listed(text: str) -> list[str]:
-    """ "a, b" -> ["a", "b"].
-
-    Raises:
-        InputError: nothing between two commas.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise InputError(f"the list {text!r}", expected="values between commas", fix='write it as "100%,20%"')
-    return parts

@@ -10,14 +10,14 @@ from hired_runtime.whole import whole
 JSON, MARKDOWN, PLOT = "report.json", "report.md", "accuracy.png"
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Raises InputError where it cannot be written; what is there then stays."""
+def write_whole(path: Path, data: bytes, option: str = "--report") -> None:
+    """Raises InputError where it cannot be written; what is there then stays. `option`: by which another is named."""
     try:
         with whole(path) as partial:
             partial.write_bytes(data)
     except OSError as error:
         raise InputError(
-            f"{path} cannot be written ({error.strerror})", expected="a writable path", fix="pass another --report"
+            f"{path} cannot be written ({error.strerror})", expected="a writable path", fix=f"pass another {option}"
         ) from None
 
 

@@ -41,6 +41,7 @@ def evaluate(
     max_new_tokens: int | None = None,
     batch: int | None = None,
     threads: int | None = None,
+    backend: str | None = None,
     report: str | os.PathLike[str] | None = None,
     restart: bool = False,
     resamples: int = RESAMPLES,
@@ -60,7 +61,7 @@ def evaluate(
         newlines: newline policy; None = each policy's or the family's own.
         max_new_tokens: of an answer; None = as exported.
         batch: rows at once; None = up to 8, as far as the bundle allows.
-        threads: of the engine, where it is opened here.
+        threads, backend: of the engine, where it is opened here; see `hired_runtime.open`.
         report: a folder whose `answers.jsonl` keeps what is answered; a later call goes on from it. None = nothing is
             written.
         restart: do not go on: throw away what that file holds, and an earlier report in `report`.
@@ -78,7 +79,7 @@ def evaluate(
     if not settings:
         raise InputError("no setting to evaluate", expected="at least one", fix="pass a policy and a budget")
     rows = read_dataset(Path(dataset))
-    opened = _opened(model, settings, newlines, max_new_tokens, batch, threads, on_bytes)
+    opened = _opened(model, settings, newlines, max_new_tokens, batch, threads, backend, on_bytes)
     pipeline = opened.pipeline
     new_tokens = opened.limits.new_tokens if max_new_tokens is None else max_new_tokens
     size = min(opened.limits.batch, BATCH if batch is None else batch)
@@ -167,6 +168,7 @@ def _opened(
     new_tokens: int | None,
     batch: int | None,
     threads: int | None,
+    backend: str | None,
     on_bytes: OnBytes | None,
 ) -> models.Model:
     """The model, opened for the largest budget if it is not; everything that can be refused is refused first."""
@@ -183,7 +185,9 @@ def _opened(
     if given:
         return model
     rows = min(BATCH, opening.batch) if batch is None else batch
-    return models.open(model, visual_tokens=largest, batch=rows, images=1, threads=threads, on_bytes=on_bytes)
+    return models.open(
+        model, visual_tokens=largest, batch=rows, images=1, threads=threads, backend=backend, on_bytes=on_bytes
+    )
 
 
 def _encode(
