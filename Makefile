@@ -10,7 +10,7 @@ DEMO := .venv/.installed
 DEV := .venv-dev/.installed
 DEMO_VENV_LIMIT_MB := 300
 
-.PHONY: help demo test test-all lint format accuracy newcomer clean
+.PHONY: help demo test test-all lint format accuracy newcomer arm64-check gpu-check clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,8 @@ help:
 	@echo "make format    rewrite the sources as ruff formats them"
 	@echo "make accuracy  measure the demonstration model again: every report in demo/accuracy (ten minutes)"
 	@echo "make newcomer  make demo and make test on a fresh clone of HEAD, timed"
+	@echo "make arm64-check  install and test in an arm64 userland under qemu (docs/arm64.md; root, half an hour)"
+	@echo "make gpu-check on a machine with an NVIDIA GPU: its tests, doctor, a comparison with PyTorch (docs/gpu.md)"
 	@echo "make clean     remove what these targets have made"
 
 demo: $(DEMO)
@@ -81,6 +83,12 @@ newcomer:
 	echo "make demo: $$((demo - start)) s; make test: $$((test - demo)) s; .venv: $$size MB (limit $(DEMO_VENV_LIMIT_MB))"; \
 	[ "$$size" -le $(DEMO_VENV_LIMIT_MB) ]
 
+arm64-check:
+	@PYTHON=$(PYTHON) jetson/arm64-check.sh
+
+gpu-check:
+	@PYTHON=$(PYTHON) benchmarks/gpu_check.sh
+
 clean:
 	rm -rf .venv .venv-dev .venv-tests build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -103,5 +111,5 @@ $(DEMO): pyproject.toml constraints.txt
 $(DEV): pyproject.toml constraints.txt
 	$(call make_venv,.venv-dev)
 	@echo "Installing the development environment into .venv-dev (with torch: several hundred MB) ..."
-	.venv-dev/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cpu,export,eval,dev]'
+	.venv-dev/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cpu,export,eval,tensorrt-rtx,dev]'
 	@touch $@

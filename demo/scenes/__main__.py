@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from demo.folders import check_replaceable
 from demo.scenes.compose import VARIANTS, compose
 from demo.scenes.draw import encode
 from demo.scenes.questions import TASKS, sample
@@ -29,12 +30,7 @@ def write(out: Path, seed: int, count: int, questions: int = 8, variant: str = "
         InputError: `out` holds something else, or cannot be written.
     """
     out = out.resolve()
-    if out.exists() and not (out / MARK).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise InputError(
-            f"{out} holds something that was not drawn here",
-            expected="a new folder, an empty one, or a data set of demo.scenes",
-            fix="pass another --out",
-        )
+    check_replaceable(out, MARK)
     total = 0
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

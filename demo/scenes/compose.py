@@ -1,7 +1,7 @@
 """What is in a scene: cards with a colour, a code and perhaps a marker, where each of them lies, and what distracts.
 
-A scene is a function of its seed and number alone. Lengths are in pixels of the picture, which is drawn at twice the
-size that the model's tiles see (`SCALE`): people look at it too. Nothing is drawn here.
+A scene is a function of its seed, number and variant alone. Lengths are in pixels of the picture, which is drawn at
+twice the size that the model's tiles see (`SCALE`): people look at it too. Nothing is drawn here.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Scene:
 
 
 def compose(seed: int, number: int, variant: Variant = VARIANTS["trained"]) -> Scene:
-    """Scene `number` of the endless series `seed`."""
+    """Scene `number` of the endless series `seed`, as the variant has it."""
     # Seeded by a string: Python hashes it the same way everywhere.
     rng = random.Random(f"scene {seed} {number}")
     (rows, columns), _, count = rng.choices(GRIDS, [weight for _, weight, _ in GRIDS])[0]

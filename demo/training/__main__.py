@@ -14,9 +14,10 @@ from typing import Any
 
 import torch
 
+from demo.folders import check_replaceable
 from demo.training import language, pool, tower
 from demo.training.architecture import make_model
-from demo.training.save import check_replaceable, save
+from demo.training.save import save
 from demo.training.words import FILE, VOCABULARY, make_tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent

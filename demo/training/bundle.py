@@ -9,7 +9,7 @@ import argparse
 import shutil
 from pathlib import Path
 
-from demo.training.save import check_replaceable
+from demo.folders import check_replaceable
 from hired_edge.manifest import Precision
 from hired_export import parity
 from hired_export.exporter import ExportOptions, export

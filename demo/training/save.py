@@ -12,23 +12,10 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 
 from demo.training.architecture import MEAN, PATCH, PINPOINTS, STD, TILE
 from demo.training.words import TEMPLATE
-from hired_edge.errors import InputError
-
-
-def check_replaceable(folder: Path, mark: str) -> None:
-    """Before any work: a folder is replaced only if it is absent, empty, or holds the file `mark`.
-
-    Raises:
-        InputError: it holds something else.
-    """
-    if folder.exists() and not (folder / mark).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise InputError(
-            f"{folder} holds something else", expected=f"a new folder, or one with {mark}", fix="pass another --out"
-        )
 
 
 def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Replaces `folder`, which `check_replaceable` allowed."""
+    """Replaces `folder`, which `demo.folders.check_replaceable` allowed."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.to("cpu", torch.float16).save_pretrained(partial)

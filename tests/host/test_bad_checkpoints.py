@@ -51,6 +51,7 @@ def test_a_spoiled_checkpoint(name: str, checkpoint: Path, tmp_path: Path, capsy
 
 def test_a_checkpoint_that_is_not_there(tmp_path: Path, capsys: Capture) -> None:
     assert "nothing is not a folder" in refusal(capsys, tmp_path / "nothing", tmp_path / "out")
+    assert "is not a folder" in refusal(capsys, tmp_path / ("n" * 5000), tmp_path / "out")
     (tmp_path / "file").write_text("")
     assert "file is not a folder" in refusal(capsys, tmp_path / "file", tmp_path / "out")
 

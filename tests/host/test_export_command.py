@@ -15,9 +15,10 @@ import psutil
 import pytest
 import torch
 
+from hired_edge import child
 from hired_edge.bundle import Bundle
 from hired_edge.errors import CheckpointError, ExportError
-from hired_export import child, exporter
+from hired_export import exporter
 from hired_export.decoder import DecoderShape
 from tests.host.bundles import Bundles, traced_language, traced_vision
 from tests.tiny.checkpoints import write_checkpoint
@@ -207,7 +208,7 @@ def test_what_goes_wrong_in_a_child(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(error, match=message):
-        child.call(function, argument, died=DIED)
+        child.call(function, argument, died=lambda status: DIED)
 
 
 def test_a_graph_that_cannot_be_made_leaves_nothing(

@@ -168,6 +168,15 @@ def without(files: dict[str, FileRecord], names: set[str]) -> dict[str, FileReco
     return {name: record for name, record in files.items() if name not in names}
 
 
+def test_a_piece_that_is_no_number_is_the_one_that_is_named() -> None:
+    errors = {"worse": 2.0, "nan": float("nan"), "worst": 9.0, "good": 0.5}
+    found = tuple(parity.Comparison(name, error, 1.0, 1.0) for name, error in errors.items())
+    with pytest.raises(ExportError, match="parity check failed: nan differs by nan"):
+        parity.CheckOutcome(found, ()).raise_if_failed()
+    with pytest.raises(ExportError, match="parity check failed: worst differs by 9"):
+        parity.CheckOutcome(tuple(c for c in found if c.piece != "nan"), ()).raise_if_failed()
+
+
 def test_a_failed_parity_check_leaves_nothing(
     bundles: Bundles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
