@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -90,10 +91,16 @@ def test_every_target_and_precision_builds(recipe: str, bundles: Bundles, tmp_pa
     Bundle.open(bundle)
 
 
-COMMITTED: list[tuple[Target, Precision]] = [("jp7", "fp16"), ("jp6", "int8")]
+JP7 = pytest.param("jp7", "fp16", id="jp7-fp16")
+JP6 = pytest.param("jp6", "int8", id="jp6-int8")
 
 
-@pytest.mark.parametrize(("target", "precision"), COMMITTED)
+def slow(case: Any) -> Any:
+    """The same case, in `make test-all` alone: each model is exported and built for one target in `make test`."""
+    return pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("target", "precision"), [slow(JP7), JP6])
 def test_the_golden_model_builds(target: Target, precision: Precision, tmp_path: Path, capsys: Capture) -> None:
     golden.write(tmp_path / "checkpoint")
     options = ExportOptions(target=target, precision=precision, progress=False, **golden.LIMITS)
@@ -102,7 +109,7 @@ def test_the_golden_model_builds(target: Target, precision: Precision, tmp_path:
     check_all_engines(tmp_path / "bundle")
 
 
-@pytest.mark.parametrize(("target", "precision"), COMMITTED)
+@pytest.mark.parametrize(("target", "precision"), [JP7, slow(JP6)])
 def test_the_demonstration_model_builds(target: Target, precision: Precision, tmp_path: Path, capsys: Capture) -> None:
     options = ExportOptions(target=target, precision=precision, progress=False, **demo.LIMITS)
     export(demo.CHECKPOINT, tmp_path / "bundle", options, check=parity.check)

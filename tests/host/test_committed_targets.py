@@ -22,7 +22,7 @@ from tests.golden import make as golden
 from tests.host.near_ties import check_same, unrounded
 from tests.host.reference import picture
 
-FP16: list[tuple[Target, Precision]] = [("jp7", "fp16"), ("jp6", "fp16")]
+JP7, JP6 = ("jp7", "fp16"), ("jp6", "fp16")
 
 
 def demo_questions() -> list[tuple[str, Image.Image]]:
@@ -35,7 +35,7 @@ def demo_questions() -> list[tuple[str, Image.Image]]:
     return asked
 
 
-@pytest.mark.parametrize(("target", "precision"), FP16)
+@pytest.mark.parametrize(("target", "precision"), [JP7, pytest.param(*JP6, marks=pytest.mark.slow)])
 def test_the_demonstration_model(target: Target, precision: Precision, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     options = ExportOptions(target=target, precision=precision, progress=False, **demo.LIMITS)
@@ -61,7 +61,7 @@ def test_the_demonstration_model_quantised(precision: Precision, tmp_path: Path)
             print(f"demo, {target} {precision} at {budget}: {error:.1e} of the largest logit")
 
 
-@pytest.mark.parametrize(("target", "precision"), FP16)
+@pytest.mark.parametrize(("target", "precision"), [pytest.param(*JP7, marks=pytest.mark.slow), JP6])
 def test_the_golden_model(target: Target, precision: Precision, tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
     golden.write(checkpoint)

@@ -228,6 +228,7 @@ def test_a_negative_seed() -> None:
         synthetic_checkpoint("llava-1.5-7b", -5).__enter__()
 
 
+@pytest.mark.slow
 def test_many_layers_stay_finite_in_float16(tmp_path: Path) -> None:
     """The parity check compares every output in float16 with float32, and lets no NaN or infinity through."""
     deep = {**TINY, "text_config": {**TINY["text_config"], "num_hidden_layers": 16}}
