@@ -82,7 +82,9 @@ fi
 if [ -n "$wheels" ]; then
     from=(--no-index --find-links "$wheels" 'hired-edge[cpu]')
 else
-    from=(--constraint "$tree/constraints.txt" "${tree}[cpu]")
+    # The version of CUDA's bindings goes by the board.
+    grep -v '^cuda-bindings=' "$tree/constraints.txt" >"$venv/constraints.txt"
+    from=(--constraint "$venv/constraints.txt" "${tree}[cpu]")
 fi
 "$venv/bin/python" -m pip install --quiet --only-binary=:all: "${from[@]}" "cuda-bindings==$cuda.*"
 # Importing writes the bytecode of what is imported; hired-edge's own is for the commands that run later.

@@ -66,8 +66,11 @@ def fetch(wanted: Iterable[str], folder: Path, python_version: str, constraints:
     disagree.
     """
     environment = markers(python_version)
-    pins = {name: pin for name, pin in (_pin(line, environment) for line in constraints) if name}
     pending = [Requirement(text) for text in wanted]
+    pins = {name: pin for name, pin in (_pin(line, environment) for line in constraints) if name}
+    for requirement in pending:
+        if requirement.specifier:  # that of CUDA's bindings goes by the board
+            pins.pop(canonicalize_name(requirement.name), None)
     needed: dict[str, list[Requirement]] = {}
     wheels = {parse_wheel_filename(path.name)[0]: path for path in folder.glob("*.whl")}
     while pending:

@@ -82,6 +82,13 @@ def test_a_constraint_that_breaks_a_requirement_is_refused(index: Path, tmp_path
         fetched(tmp_path, ["top"], constraints=("base==1.0",))
 
 
+def test_what_is_asked_for_in_a_version_of_its_own_is_not_constrained(index: Path, tmp_path: Path) -> None:
+    for version in ("12.8", "12.9", "13.4"):
+        make(index, "bindings", version=version)
+    fetched(tmp_path, ["bindings==12.*"], constraints=("bindings==13.4",))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["bindings-12.9-py3-none-any.whl"]
+
+
 def test_a_package_without_a_wheel_for_the_board_is_refused(index: Path, tmp_path: Path) -> None:
     make(index, "compiled", tag="cp310-cp310-manylinux_2_28_x86_64")
     with pytest.raises(SystemExit, match="pip download has failed"):
