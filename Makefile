@@ -10,7 +10,7 @@ DEMO := .venv/.installed
 DEV := .venv-dev/.installed
 DEMO_VENV_LIMIT_MB := 300
 
-.PHONY: help demo test test-all lint format accuracy newcomer arm64-check gpu-check clean
+.PHONY: help demo test test-all lint format accuracy newcomer arm64-check gpu-check bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make newcomer  make demo and make test on a fresh clone of HEAD, timed"
 	@echo "make arm64-check  install and test in an arm64 userland under qemu (docs/arm64.md; root, half an hour)"
 	@echo "make gpu-check on a machine with an NVIDIA GPU: its tests, doctor, a comparison with PyTorch (docs/gpu.md)"
+	@echo "make bench     this runtime beside llama.cpp and PyTorch on this CPU (docs/performance.md; MINUTES=30)"
 	@echo "make clean     remove what these targets have made"
 
 demo: $(DEMO)
@@ -89,8 +90,15 @@ arm64-check:
 gpu-check:
 	@PYTHON=$(PYTHON) benchmarks/gpu_check.sh
 
+# The peers' environment, .venv-peers, is made by the program: llama.cpp is compiled, ten minutes on two cores.
+MINUTES ?= 30
+BENCH_ARGS ?=
+
+bench: $(DEV)
+	@PYTHONPATH=.:export:runtime .venv-dev/bin/python -m benchmarks.cpu --minutes $(MINUTES) $(BENCH_ARGS)
+
 clean:
-	rm -rf .venv .venv-dev .venv-tests build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-dev .venv-tests .venv-peers build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian ships python3 without ensurepip; there the interpreter's own pip fills the environment.

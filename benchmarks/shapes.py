@@ -141,16 +141,16 @@ def make_checkpoint(files: Files) -> None:
         drawn = stack.enter_context(synthetic_checkpoint(str(config), files.seed))
         out = partial_folder / "checkpoint"
         shutil.copytree(drawn, out, ignore=shutil.ignore_patterns(MARKER))
-        shards = _shards({name: tensor.shape for name, tensor in Checkpoint(drawn).tensors.items()})
-        write = partial(_write_shard, drawn, out, len(shards))
-        workers = min(len(shards), len(os.sched_getaffinity(0)))
+        split = shards({name: tensor.shape for name, tensor in Checkpoint(drawn).tensors.items()}, SHARD_BYTES)
+        write = partial(_write_shard, drawn, out, len(split))
+        workers = min(len(split), len(os.sched_getaffinity(0)))
         if workers == 1:
-            list(map(write, range(len(shards)), shards))
+            list(map(write, range(len(split)), split))
         else:
             spawned = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(workers, mp_context=spawned) as pool:
-                list(pool.map(write, range(len(shards)), shards))
-        index = {hub_name(name): _shard(i, len(shards)) for i, names in enumerate(shards) for name in names}
+                list(pool.map(write, range(len(split)), split))
+        index = {hub_name(name): shard_name(i, len(split)) for i, names in enumerate(split) for name in names}
         (out / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
         out.rename(files.checkpoint)
 
@@ -196,20 +196,20 @@ def hub_name(name: str) -> str:
     return name
 
 
-def _shards(shapes: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
-    """Names of tensors (float16), by shard; in order."""
-    shards: list[list[str]] = [[]]
+def shards(shapes: Mapping[str, tuple[int, ...]], most: int) -> list[list[str]]:
+    """Names of tensors (float16), in order, by shard: of at most so many bytes, or of one tensor."""
+    split: list[list[str]] = [[]]
     size = 0
     for name, shape in shapes.items():
         size += 2 * math.prod(shape)
-        if size > SHARD_BYTES and shards[-1]:
-            shards.append([])
+        if size > most and split[-1]:
+            split.append([])
             size = 2 * math.prod(shape)
-        shards[-1].append(name)
-    return shards
+        split[-1].append(name)
+    return split
 
 
-def _shard(number: int, count: int) -> str:
+def shard_name(number: int, count: int) -> str:
     return f"model-{number + 1:05d}-of-{count:05d}.safetensors"
 
 
@@ -218,7 +218,7 @@ def _write_shard(drawn: Path, out: Path, count: int, number: int, names: list[st
 
     tensors = Checkpoint(drawn).tensors
     declared = {hub_name(name): ("F16", tensors[name].shape) for name in names}
-    with TensorWriter(out / _shard(number, count), declared) as writer:
+    with TensorWriter(out / shard_name(number, count), declared) as writer:
         for name in names:
             rows = tensors[name].shape[0]
             for start in range(0, rows, ROWS):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -143,12 +143,16 @@ def read_manifest(root: Path) -> Manifest:
     return manifest
 
 
-def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = None) -> Manifest:
+def write_manifest(
+    root: Path, manifest: Manifest, on_bytes: OnBytes | None = None, known: Mapping[str, FileRecord] | None = None
+) -> Manifest:
     """Complete a manifest with the files under `root`, check it and write it. The last step of an export.
 
     Args:
         root: a folder that holds the bundle's files.
         manifest: its `files`, `memory` and `digest` are ignored.
+        on_bytes: progress of the hashing.
+        known: of files that were hashed while they were written, and need not be read again.
 
     Returns:
         The manifest as written.
@@ -161,7 +165,9 @@ def write_manifest(root: Path, manifest: Manifest, on_bytes: OnBytes | None = No
     for name in names:
         if (root / name).is_symlink():
             _refuse(f"{root / name} is a link", "files")
-    complete = replace(manifest, files={name: file_record(root / name, on_bytes) for name in names})
+    known = known or {}
+    records = {name: known.get(name) or file_record(root / name, on_bytes) for name in names}
+    complete = replace(manifest, files=records)
     complete = replace(complete, memory=memory_plan(complete)).validate()
     complete = replace(complete, digest=complete.computed_digest())
     for graph in complete.graphs:

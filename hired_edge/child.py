@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from hired_edge.errors import HiredEdgeError
@@ -97,6 +99,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _answer(function: Callable[[Any, Report], object], argument: object, sender: Connection) -> None:
+    threading.Thread(target=_end_with_the_caller, daemon=True).start()
     with contextlib.suppress(BrokenPipeError):  # the caller was killed: nobody listens
         try:
             answer = function(argument, lambda message: sender.send((False, message)))
@@ -105,3 +108,12 @@ def _answer(function: Callable[[Any, Report], object], argument: object, sender:
         except (HiredEdgeError, OSError, ModuleNotFoundError) as error:
             answer = error
         sender.send((True, answer))
+
+
+def _end_with_the_caller() -> None:
+    """A caller that is killed cannot end its process: it ends itself, or it would go on writing where the next one
+    writes."""
+    caller = multiprocessing.parent_process()
+    assert caller is not None
+    wait([caller.sentinel])
+    os._exit(1)

@@ -77,8 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HiredEdgeError as error:
         print("hired-edge: error:", " ".join(str(error).splitlines()), file=sys.stderr)
         return EXIT_ERROR
-    except KeyboardInterrupt:
-        print("hired-edge: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:  # which may say what it has left behind, in a line
+        print(": ".join(["hired-edge: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
         # Commands turn errors of their files into their own: what names no file is stdout.

@@ -17,10 +17,12 @@ from hired_edge.errors import BundleError, InputError
 from hired_edge.filenames import check_file_name
 from hired_edge.limits import Limits, cache_lengths, rederive
 from hired_edge.manifest_parts import (
+    EmbeddingType,
     FileRecord,
     FloatType,
     GoldenCase,
     Graph,
+    Method,
     ParityCheck,
     Precision,
     PromptFiles,
@@ -28,6 +30,7 @@ from hired_edge.manifest_parts import (
     Target,
     TextModel,
     VisionModel,
+    VisionPrecision,
     refuse,
 )
 from hired_edge.plan import MemoryPlan, memory_plan
@@ -37,11 +40,13 @@ __all__ = [
     "ENGINES_FOLDER",
     "FORMAT_VERSION",
     "MANIFEST_NAME",
+    "EmbeddingType",
     "FileRecord",
     "FloatType",
     "GoldenCase",
     "Graph",
     "Manifest",
+    "Method",
     "ParityCheck",
     "Precision",
     "PromptFiles",
@@ -49,6 +54,7 @@ __all__ = [
     "Target",
     "TextModel",
     "VisionModel",
+    "VisionPrecision",
     "parse_manifest",
 ]
 

@@ -11,12 +11,15 @@ from typing import Literal, NoReturn
 
 from hired_edge.errors import BundleError
 from hired_edge.preprocessing import PreprocessRules
-from hired_edge.strict import MEND, show
+from hired_edge.strict import MEND, optional, show
 from hired_edge.tiling import TilingRules
 
 Target = Literal["cpu", "cuda", "jp7", "jp6"]
 Precision = Literal["fp32", "fp16", "int8", "int4"]
 FloatType = Literal["float32", "float16"]
+EmbeddingType = Literal["float32", "float16", "int8"]
+Method = Literal["rtn", "hqq", "awq"]
+VisionPrecision = Literal["float", "int8"]
 
 _BITS: dict[Precision, int] = {"fp32": 32, "fp16": 16, "int8": 8, "int4": 4}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -94,7 +97,15 @@ class Quantisation:
     block_size: int | None
     """Weights that share a scale, along the input axis; None for one scale per output channel, or for none at all."""
     lm_head_bits: int
-    embedding_dtype: FloatType
+    embedding_dtype: EmbeddingType
+    """int8: rows of integers, with a float32 scale each."""
+    method: Method = optional("rtn")  # noqa: RUF009 (it is a field)
+    """How the scales of the decoder's blocks were chosen: by rounding to nearest, by half-quadratic search, or by
+    activation-aware search over scaled inputs."""
+    calibration: str | None = optional(None)
+    """The sha256 of the data set whose activations were looked at; None for none."""
+    vision: VisionPrecision = optional("float")  # noqa: RUF009 (it is a field)
+    """Products of the vision tower: in the activations' type, or of int8 weights and activations rounded to bytes."""
 
     def __post_init__(self) -> None:
         positive(self, "lm_head_bits")
@@ -102,6 +113,8 @@ class Quantisation:
             refuse(f"bits is {self.bits} for {self.precision}", f"{_BITS[self.precision]}")
         if self.block_size is not None:
             positive(self, "block_size")
+        if self.method != "rtn" and (self.precision != "int4" or self.block_size is None):
+            refuse(f"method is {self.method} for {self.precision}", "rtn, where weights are not blocks of int4")
 
 
 @dataclass(frozen=True)

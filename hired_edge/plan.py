@@ -22,6 +22,10 @@ PREFILL_WIDTHS = 12
 """Rows of width D alive at once per token in a decoder layer, for the estimate of `MemoryPlan.prefill`: the residual,
 its normalised copy and the MLP's gate, up and product at up to 3.5 D each (the widest common MLP)."""
 
+PREFILL_CHUNK = 512
+"""Positions that a prefill on the CPU takes at a time: memory between two operators is bounded by it, and what one
+layer's operators hand on stays near the cores."""
+
 
 @dataclass(frozen=True)
 class MemoryPlan:

@@ -2,16 +2,21 @@
 
 They travel in a bundle's manifest, so every field is plain JSON. What is done with them is the runtime's business
 (`hired_runtime.preprocess`); where the tiles lie is `hired_edge.tiling`'s.
+
+LLaVA-1.5 and ShareGPT4V were trained on pictures padded to a square in the mean colour (`image_aspect_ratio: pad`; in
+the Hub's layout `do_pad`). Those patches are patches like any other: the paper has one partition of 576 tokens, so all
+of them are eligible.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hired_edge.errors import CheckpointError
+from hired_edge.strict import optional
 
 #: PIL's number for bicubic resampling, the only one that the LLaVA families use.
 BICUBIC = 3
@@ -21,6 +26,8 @@ _PROCESSORS = {
     "single": ("CLIPImageProcessor", "CLIPFeatureExtractor", "LlavaImageProcessor"),
     "anyres": ("LlavaNextImageProcessor",),
 }
+# The one of them that knows `do_pad` as padding to a square.
+_PADS = "LlavaImageProcessor"
 
 # What these processors' classes assume where a key is missing or null.
 _DEFAULTS: dict[str, Any] = {
@@ -49,6 +56,7 @@ class PreprocessRules:
         resample: PIL's number of the resampling filter: `BICUBIC`.
         rescale_factor: multiplies the bytes, before the normalisation.
         image_mean, image_std: of each channel (red, green, blue), after rescaling.
+        pad_colour: the picture is first padded to a square, centred, with this red, green and blue (bytes); None: not.
 
     Raises:
         CheckpointError: a value that no picture could be processed with.
@@ -60,6 +68,7 @@ class PreprocessRules:
     rescale_factor: float
     image_mean: tuple[float, float, float]
     image_std: tuple[float, float, float]
+    pad_colour: tuple[int, int, int] | None = optional(None)
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -72,6 +81,14 @@ class PreprocessRules:
             raise _refused("rescale_factor", self.rescale_factor, "a positive number")
         if not min(self.image_std) > 0:
             raise _refused("image_std", self.image_std, "three positive numbers")
+        if self.pad_colour is not None and not 0 <= min(self.pad_colour) <= max(self.pad_colour) <= 255:
+            raise _refused("pad_colour", self.pad_colour, "three numbers from 0 to 255")
+
+    @property
+    def mean_colour(self) -> tuple[int, int, int]:
+        """The mean as bytes, cut off as `expand2square`'s callers do (haotian-liu/LLaVA, llava/mm_utils.py)."""
+        red, green, blue = (int(mean * 255) for mean in self.image_mean)
+        return red, green, blue
 
 
 def preprocess_rules(preprocessor_config: Mapping[str, Any], kind: str) -> PreprocessRules:
@@ -90,17 +107,17 @@ def preprocess_rules(preprocessor_config: Mapping[str, Any], kind: str) -> Prepr
     config = {key: given[key] if given.get(key) is not None else default for key, default in _DEFAULTS.items()}
     names = _PROCESSORS[kind]
     name = given.get("image_processor_type") or given.get("feature_extractor_type") or names[0]
-    if str(name).removesuffix("Fast").removesuffix("Pil") not in names:
+    plain_name = str(name).removesuffix("Fast").removesuffix("Pil")
+    if plain_name not in names:
         raise _refused("image_processor_type", name, " or ".join(names))
     # An "anyres" processor pads too, but only a batch, with empty tiles.
-    steps = {"do_resize": True, "do_rescale": True, "do_normalize": True} | (
-        {"do_pad": False} if kind == "single" else {}
-    )
+    unpadded = {"do_pad": False} if kind == "single" and plain_name != _PADS else {}
+    steps = {"do_resize": True, "do_rescale": True, "do_normalize": True} | unpadded
     for step, reproduced in steps.items():
         if config[step] is not reproduced:
             raise _refused(step, config[step], str(reproduced).lower())
     image_size, shortest_edge = _sizes(config, kind)
-    return PreprocessRules(
+    rules = PreprocessRules(
         image_size=image_size,
         shortest_edge=shortest_edge,
         resample=config["resample"],
@@ -108,6 +125,16 @@ def preprocess_rules(preprocessor_config: Mapping[str, Any], kind: str) -> Prepr
         image_mean=_channels("image_mean", config["image_mean"]),
         image_std=_channels("image_std", config["image_std"]),
     )
+    return pad_to_square(rules) if kind == "single" and config["do_pad"] else rules
+
+
+def pad_to_square(rules: PreprocessRules) -> PreprocessRules:
+    """The same rules for pictures that are first padded to a square in the mean colour.
+
+    Raises:
+        CheckpointError: a mean that is no colour.
+    """
+    return replace(rules, pad_colour=rules.mean_colour)
 
 
 def _sizes(config: Mapping[str, Any], kind: str) -> tuple[int, int | None]:

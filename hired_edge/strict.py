@@ -3,7 +3,7 @@
 `from_json` refuses unknown keys, missing keys and wrong types, each with its path ("manifest.text.layers"). Whatever
 the text holds (NaN, a duplicate key, ten thousand brackets), the only error is a `BundleError`. It knows no field's
 meaning: a rule about values belongs in the `__post_init__` of the dataclass, whose error is passed on with the path
-in front.
+in front. A field made by `optional` may be missing, and is left out where it has its default: so a format grows.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from dataclasses import fields, is_dataclass
+from dataclasses import field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -22,6 +22,12 @@ T = TypeVar("T")
 MEND = "copy the bundle again, or export it again"
 INTEGER_LIMIT = 2**63
 """Integers are 64-bit, so that no product of two manifest fields becomes a number that Python will not print."""
+_OPTIONAL = "hired_edge.strict.optional"
+
+
+def optional(default: Any) -> Any:
+    """A dataclass's field that came later: its key may be missing, which means `default`, and is then never written."""
+    return field(default=default, metadata={_OPTIONAL: True})
 
 
 def loads(text: str, where: str = "manifest") -> object:
@@ -76,9 +82,9 @@ def from_json(cls: type[T], data: object, where: str = "manifest") -> T:
                 fix="install the hired-edge that wrote this bundle, or export it again",
             )
     for key in hints:
-        if key not in data:
+        if key not in data and key not in _optional_fields(cls):
             raise BundleError(f"{where}.{key} is missing", expected=f"every key of {cls.__name__}", fix=MEND)
-    values = {key: _value(hint, data[key], f"{where}.{key}") for key, hint in hints.items()}
+    values = {key: _value(hint, data[key], f"{where}.{key}") for key, hint in hints.items() if key in data}
     try:
         return cls(**values)
     except HiredEdgeError as error:
@@ -86,7 +92,7 @@ def from_json(cls: type[T], data: object, where: str = "manifest") -> T:
 
 
 def to_json(obj: object) -> dict[str, Any]:
-    """A dataclass as plain JSON data: keys in declared order, dictionaries sorted, tuples as lists."""
+    """A dataclass as plain JSON data: keys in declared order, dictionaries sorted, tuples as lists; see `optional`."""
     data = _plain(obj)
     assert isinstance(data, dict)
     return data
@@ -123,6 +129,13 @@ def _hints(cls: type) -> dict[str, Any]:
     assert is_dataclass(cls), cls
     hints = get_type_hints(cls)
     return {field.name: hints[field.name] for field in fields(cls)}
+
+
+@cache
+def _optional_fields(cls: type) -> dict[str, object]:
+    """Names and defaults."""
+    assert is_dataclass(cls), cls
+    return {field.name: field.default for field in fields(cls) if _OPTIONAL in field.metadata}
 
 
 def _value(hint: Any, data: object, where: str) -> Any:
@@ -202,7 +215,9 @@ _GENERICS = {
 
 def _plain(value: object) -> object:
     if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        left_out = _optional_fields(type(value))
+        held = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {name: _plain(v) for name, v in held.items() if name not in left_out or v != left_out[name]}
     if isinstance(value, dict):
         return {key: _plain(value[key]) for key in sorted(value)}
     if isinstance(value, (tuple, list)):

@@ -8,10 +8,12 @@ from __future__ import annotations
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 from demo.folders import check_replaceable
 from hired_edge.manifest import Precision
 from hired_export import parity
+from hired_export.activation_aware.calibrate import calibrate
 from hired_export.exporter import ExportOptions, export
 
 DEMO = Path(__file__).resolve().parent.parent
@@ -25,8 +27,12 @@ LIMITS = {
 }
 
 
-def make(out: Path, precision: Precision = "fp32") -> None:
+def make(out: Path, precision: Precision = "fp32", **options: Any) -> None:
     """Replaces `out`, a bundle or nothing.
+
+    Args:
+        out: its folder.
+        precision, options: of the export, beside LIMITS.
 
     Raises:
         InputError: `out` is something else.
@@ -34,7 +40,8 @@ def make(out: Path, precision: Precision = "fp32") -> None:
     check_replaceable(out, "manifest.json")
     fresh = out.with_name(f"{out.name}.fresh")
     shutil.rmtree(fresh, ignore_errors=True)
-    export(CHECKPOINT, fresh, ExportOptions(precision=precision, progress=False, **LIMITS), check=parity.check)
+    chosen = ExportOptions(precision=precision, progress=False, **LIMITS, **options)
+    export(CHECKPOINT, fresh, chosen, check=parity.check, calibrate=calibrate)
     shutil.rmtree(out, ignore_errors=True)
     fresh.rename(out)
 

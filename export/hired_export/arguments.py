@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from pathlib import Path
 
 from hired_edge.errors import InputError
 from hired_export.exporter import ExportOptions
@@ -23,6 +24,13 @@ def options_from(args: argparse.Namespace) -> ExportOptions:
         attention=AttentionChoice(args.allocation_layer, args.selection_layer, _heads(args.heads)),
         block_size=args.block_size,
         lm_head_parts=args.lm_head_parts,
+        quantisation=args.quantisation,
+        calibration=None if args.calibration is None else Path(args.calibration),
+        calibration_tokens=args.calibration_tokens,
+        embedding=args.embedding,
+        vision_precision=args.vision_precision,
+        vision_tower=None if args.vision_tower is None else Path(args.vision_tower),
+        chat_template=None if args.chat_template is None else Path(args.chat_template),
     )
 
 

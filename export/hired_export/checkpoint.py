@@ -1,98 +1,81 @@
 """A checkpoint on disk: its config.json and its tensors under canonical names, read one at a time.
 
 Canonical names: `text.*` (below the decoder's `model.`), `lm_head.weight`, `vision.*` (below `vision_model.`),
-`projector.*`, `image_newline`. `LAYOUTS` says how the Hub spells them, as transformers 4 and as 5 write them.
+`projector.*`, `image_newline`. `LAYOUTS` says how checkpoints spell them: the Hub's, as transformers 4 and as 5 write
+them, and the original ones.
 Tensors come from safetensors shards by plain reads, so that nothing stays mapped, or from `.bin` shards through
 `torch.load(weights_only=True, mmap=True)` and never any other way, mapped while one tensor is read and no longer. Those
-of a folder that `synthetic.py` made are drawn instead.
-The original LLaVA layouts are not read here yet.
+of a folder that `synthetic.py` made are drawn instead. Matrices that are stored in 4 bits are `packed`'s business.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import os
 import pickle
 import re
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hired_edge.errors import CheckpointError
-from hired_edge.tensorfile import TensorFile, bfloat16_to_float32
+from hired_edge.tensorfile import TensorFile
 from hired_export import synthetic
+from hired_export.packed.config import read_config
+from hired_export.packed.gather import gathered, is_part
+from hired_export.tensor import Tensor
 
-LAYOUTS: tuple[tuple[str, str], ...] = (
+Layout: TypeAlias = tuple[tuple[str, str], ...]
+LAYOUTS: Layout = (
+    # The original layout first: its tower is one level deeper.
+    (r"^model\.vision_tower\.vision_tower\.(?:vision_model\.)?", "vision."),
+    (r"^model\.mm_projector\.0\.", "projector.linear_1."),
+    (r"^model\.mm_projector\.2\.", "projector.linear_2."),
+    (r"^model\.(?=(?:layers|embed_tokens|norm)\.)", "text."),
     (r"^(?:model\.)?vision_tower\.(?:vision_model\.)?", "vision."),
     (r"^(?:model\.)?multi_modal_projector\.", "projector."),
     (r"^(?:model\.)?image_newline$", "image_newline"),
     (r"^(?:language_model\.)?lm_head\.", "lm_head."),
     (r"^(?:language_model\.model|model\.language_model)\.", "text."),
 )
+TOWER_LAYOUT: Layout = ((r"^(?:vision_model\.)?(?=(?:embeddings|encoder|pre_layrnorm|post_layernorm)\.)", "vision."),)
+"""Of a CLIPModel or CLIPVisionModel on its own."""
 FLOATS = ("F64", "F32", "F16", "BF16")
 TORCH_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-ROWS_PER_READ = 1024
+INTEGERS, TORCH_INTEGERS = ("I32", "I64"), (torch.int32, torch.int64)
+"""Of the parts of quantised matrices; other integers are buffers, such as position ids."""
 
 
-def canonical(name: str) -> str | None:
-    """The canonical name of a stored tensor; None if no layout knows it."""
-    for pattern, replacement in LAYOUTS:
+def canonical(name: str, layout: Layout = LAYOUTS) -> str | None:
+    """The canonical name of a stored tensor; None if the layout does not know it."""
+    for pattern, replacement in layout:
         renamed, count = re.subn(pattern, replacement, name)
         if count:
             return renamed
     return None
 
 
-class Tensor:
-    """One stored tensor: its shape is known, its data is read on demand.
-
-    Args:
-        shape: at least one axis.
-        read: rows [start, stop) of the first axis as they are stored; bfloat16 as its bits, uint16.
-        bfloat16: whether it is stored so.
-    """
-
-    def __init__(self, shape: tuple[int, ...], read: Callable[[int, int], NDArray[Any]], *, bfloat16: bool) -> None:
-        self.shape = shape
-        self._read = read
-        self._bfloat16 = bfloat16
-
-    @property
-    def float_bytes(self) -> int:
-        """Its size as float32."""
-        return 4 * math.prod(self.shape)
-
-    def stored(self) -> NDArray[Any]:
-        """The whole tensor as it is stored, not to be written to; `widen` any part of it."""
-        return self._read(0, self.shape[0])
-
-    def widen(self, part: NDArray[Any]) -> NDArray[np.float32]:
-        """A part of `stored()` as float32; the same array where it is float32 already."""
-        return bfloat16_to_float32(part) if self._bfloat16 else part.astype(np.float32, copy=False)
-
-    def part(self, start: int, stop: int) -> Tensor:
-        """Rows [start, stop) of the first axis, as a tensor."""
-        shape = (stop - start, *self.shape[1:])
-        return Tensor(shape, lambda a, b: self._read(start + a, start + b), bfloat16=self._bfloat16)
-
-    def chunks(self) -> Iterator[NDArray[np.float32]]:
-        """The tensor in order as float32, a bounded number of rows at a time, not to be written to."""
-        for start in range(0, self.shape[0], ROWS_PER_READ):
-            yield self.widen(self._read(start, min(start + ROWS_PER_READ, self.shape[0])))
-
-
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder with config.json and weights."""
+    """A folder with config.json and weights.
+
+    Args:
+        root: the folder.
+        vision_tower: a folder with the tower's config.json and weights, where the checkpoint does not hold the tower;
+            `vision_tower.open_checkpoint` sees to it that this is so.
+        layout: how tensors are named.
+    """
 
     root: Path
+    vision_tower: Path | None = None
+    layout: Layout = LAYOUTS
 
     def __post_init__(self) -> None:
         if not os.path.isdir(self.root):  # which, unlike Path's, answers no for a name that is too long
@@ -106,6 +89,11 @@ class Checkpoint:
     def config(self) -> dict[str, Any]:
         """config.json as it stands."""
         return self.json("config.json")
+
+    @cached_property
+    def tower(self) -> Checkpoint | None:
+        """The tower's own checkpoint, where it is another."""
+        return Checkpoint(self.vision_tower, layout=TOWER_LAYOUT) if self.vision_tower is not None else None
 
     def json(self, name: str) -> dict[str, Any]:
         path = self.root / name
@@ -132,14 +120,15 @@ class Checkpoint:
         if (self.root / synthetic.MARKER).is_file():
             drawn = synthetic.stored_tensors(self.config, self.json(synthetic.MARKER))
             return {name: Tensor(shape, read, bfloat16=False) for name, (shape, read) in drawn.items()}
+        quantised = read_config(self.root, self.json)
         found: dict[str, Tensor] = {}
         for shard in self._shards():
             stored = _safetensors(shard) if shard.suffix == ".safetensors" else PickledShard(shard).tensors()
             for name, tensor in stored:
-                known = canonical(name)
+                known = canonical(name, self.layout)
                 if known is not None:
                     found[known] = tensor
-        return found
+        return gathered(found, quantised) | (self.tower.tensors if self.tower is not None else {})
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor that must be there, with the shape that the config implies."""
@@ -195,8 +184,12 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Tensor]]:
     file = TensorFile(path)
     for name in file.names:
         info = file.info(name)
-        if info.dtype in FLOATS:  # not position_ids and other buffers
+        if info.dtype in FLOATS or (info.dtype in INTEGERS and is_part(name)):
             yield name, Tensor(info.shape, partial(file.read, name), bfloat16=info.dtype == "BF16")
+
+
+def _is_read(name: str, dtype: torch.dtype) -> bool:
+    return dtype in TORCH_FLOATS or (dtype in TORCH_INTEGERS and is_part(name))
 
 
 class PickledShard:
@@ -209,10 +202,11 @@ class PickledShard:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._open: tuple[str, torch.Tensor] | None = None  # the tensor being read; it keeps the file mapped
+        self._reading = threading.Lock()
         self._stored = {
             name: (tuple(value.shape), value.dtype)
             for name, value in self._load().items()
-            if isinstance(name, str) and isinstance(value, torch.Tensor) and value.dtype in TORCH_FLOATS
+            if isinstance(name, str) and isinstance(value, torch.Tensor) and _is_read(name, value.dtype)
         }
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
@@ -221,8 +215,9 @@ class PickledShard:
 
     def _read(self, name: str, start: int, stop: int) -> NDArray[Any]:
         """A view of the mapping, which ends with the view where these are the tensor's last rows."""
-        value = self._find(name)
-        self._open = (name, value) if stop < len(value) else None
+        with self._reading:
+            value = self._find(name)
+            self._open = (name, value) if stop < len(value) else None
         rows = value[start:stop].detach()  # a Parameter where the state dict was made by hand
         return rows.view(torch.int16).numpy().view(np.uint16) if rows.dtype == torch.bfloat16 else rows.numpy()
 

@@ -11,7 +11,9 @@ help = "turn a LLaVA-family checkpoint into a bundle"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="a checkpoint folder in Hub layout; with --synthetic, a model's shape"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a checkpoint folder, in the Hub's or an original layout; with --synthetic, a model's shape",
     )
     parser.add_argument("out", metavar="OUT", help="the bundle's folder, which must not exist yet")
     parser.add_argument(
@@ -29,7 +31,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--block-size",
         type=int,
         metavar="N",
-        help="of int4: 64 or 128, on the CPU also 32 (default: 128, 32 on the CPU)",
+        help="of int4: 64 or 128, on the CPU also 32 (default: 128, 32 on the CPU; of a checkpoint in 4 bits, its own)",
+    )
+    parser.add_argument(
+        "--quantisation",
+        default="rtn",
+        choices=["rtn", "hqq", "awq"],
+        help="how int4's scales are chosen: round to nearest, search, search with calibration data (default: rtn)",
+    )
+    parser.add_argument(
+        "--calibration", metavar="FOLDER", help="of awq: pictures and questions.jsonl, as for hired-edge eval"
+    )
+    parser.add_argument(
+        "--calibration-tokens", type=int, default=4096, metavar="N", help="of awq, in all (default: 4096)"
+    )
+    parser.add_argument(
+        "--embedding", choices=["fp16", "int8"], help="of the token embeddings (default: fp16, or fp32 as the weights)"
+    )
+    parser.add_argument(
+        "--vision-precision",
+        choices=["fp32", "fp16", "int8"],
+        help="of the vision tower; int8 is for the CPU, where it is faster (default: fp32 on the CPU, fp16 elsewhere)",
     )
     parser.add_argument(
         "--lm-head-parts",
@@ -50,6 +72,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--selection-layer", type=int, metavar="L", help="of the tower (default: the one that the projector reads)"
     )
     parser.add_argument(
+        "--vision-tower",
+        metavar="FOLDER",
+        help="of an original LLaVA-1.5 or ShareGPT4V checkpoint, which names its tower and does not hold it",
+    )
+    parser.add_argument("--chat-template", metavar="FILE", help="jinja2, in place of the checkpoint's own")
+    parser.add_argument(
         "--synthetic",
         action="store_true",
         help="random weights: CHECKPOINT is a config.json, or a name such as llava-v1.6-vicuna-7b",
@@ -61,10 +89,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     from hired_export.arguments import options_from  # these load torch: not for --help
     from hired_export.exporter import export
+    from hired_export.summary import Stages
     from hired_export.synthetic import synthetic_checkpoint
 
-    options, given = options_from(args), Path(args.checkpoint)
+    stages, options, given = Stages(), options_from(args), Path(args.checkpoint)
     source = synthetic_checkpoint(args.checkpoint, args.seed) if args.synthetic else nullcontext(given)
     with source as checkpoint:
-        export(checkpoint, Path(args.out), options)
-    print(f"{args.out}: exported and checked")
+        manifest = export(checkpoint, Path(args.out), options, on_stage=stages.add)
+    print(f"{args.out}: exported and checked: {stages.line(manifest)}")

@@ -1,15 +1,18 @@
 """Checkpoint -> bundle: everything in `OUT.partial/`, checked, then renamed to OUT in one step.
 
-An export that fails, for whatever reason, leaves neither OUT nor OUT.partial behind.
+An export that fails leaves neither OUT nor OUT.partial behind. One that was stopped goes on where it was: see
+`partial.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import onnx
 import onnx_ir as ir
 import torch
 
@@ -21,6 +24,7 @@ from hired_edge.limits import Limits, cache_lengths, check_positions, derive_lim
 from hired_edge.manifest import (
     FORMAT_VERSION,
     Manifest,
+    Method,
     Precision,
     Quantisation,
     Target,
@@ -29,23 +33,33 @@ from hired_edge.manifest import (
 )
 from hired_edge.plan import NO_PLAN
 from hired_export import prompt_files
+from hired_export.activation_aware.calibrate import TOKENS, CalibrationJob, calibrate_in_child, check_calibration
+from hired_export.activation_aware.folding import Folding
 from hired_export.checkpoint import Checkpoint
-from hired_export.families import AttentionChoice, ModelSpec, read_preprocessing, read_spec
+from hired_export.families import AttentionChoice, ModelSpec, read_spec
 from hired_export.graphs import language_graph, vision_graph
+from hired_export.identity import identity
+from hired_export.lowering import vision_int8
 from hired_export.operators import check_operators
+from hired_export.packed.report import own_block, summary
 from hired_export.parity import CheckOutcome, ParityJob, check_in_child
-from hired_export.partial import partial_folder
+from hired_export.partial import refuse_existing, resumable_folder
+from hired_export.picture_rules import read_preprocessing
 from hired_export.progress import step
 from hired_export.sources import Schemes, Sources
-from hired_export.targets import TARGETS, TargetFacts, schemes
-from hired_export.writing import EMBEDDING, write_embedding, write_language, write_vision
+from hired_export.targets import EMBEDDING_TYPES, TARGETS, TargetFacts, schemes
+from hired_export.vision_tower import open_checkpoint
+from hired_export.writing import EMBEDDING, Writing, at_length
 
 
 @dataclass(frozen=True)
 class ExportOptions:
     """What a user chooses. Token numbers are maxima of a request; None = the target's own choice.
 
-    `block_size` is for int4; `lm_head_parts` the number of products that the LM head is split into.
+    `block_size` is for int4 (None: of a checkpoint that is in 4 bits already, its own); `lm_head_parts` the number of
+    products that the LM head is split into; `vision_tower` the folder of a tower that the checkpoint does not hold;
+    `chat_template` a file in place of the checkpoint's own; `quantisation` how int4's scales are chosen, "awq" with
+    `calibration`, a folder with pictures and questions.jsonl; `embedding` None = fp32 beside fp32 weights, else fp16.
     """
 
     target: Target = "cpu"
@@ -58,6 +72,13 @@ class ExportOptions:
     attention: AttentionChoice = field(default_factory=AttentionChoice)
     block_size: int | None = None
     lm_head_parts: int = 1
+    vision_tower: Path | None = None
+    chat_template: Path | None = None
+    quantisation: Method = "rtn"
+    calibration: Path | None = None
+    calibration_tokens: int = TOKENS
+    embedding: str | None = None
+    vision_precision: str | None = None
     progress: bool = True
 
 
@@ -67,14 +88,17 @@ def export(
     options: ExportOptions,
     *,
     check: Callable[[ParityJob], CheckOutcome] = check_in_child,
+    calibrate: Callable[[CalibrationJob], Folding] = calibrate_in_child,
+    on_stage: Callable[[str, float], None] = lambda name, seconds: None,
 ) -> Manifest:
     """Writes the bundle `out` and returns its manifest.
 
     Args:
-        checkpoint_path: a folder in Hub layout.
+        checkpoint_path: a folder in the Hub's layout or an original one.
         out: must not exist yet.
         options: what to export.
-        check: runs the parity check; the default is a child process, so that its memory is its own.
+        check, calibrate: by default in a child process, so that their memory is its own.
+        on_stage: is told of every stage that has ended, and its seconds.
 
     Raises:
         CheckpointError, InputError, LimitError: before anything is written.
@@ -82,30 +106,58 @@ def export(
     """
     if options.target not in TARGETS:
         raise InputError(f"--target {options.target}", expected=" or ".join(TARGETS), fix="choose one of them")
-    checkpoint = Checkpoint(checkpoint_path)
+    checkpoint = open_checkpoint(checkpoint_path, options.vision_tower)
     target = TARGETS[options.target]
-    precision, stored = schemes(options.target, options.precision, options.block_size)
     spec = read_spec(checkpoint, options.attention)
+    precision, stored = schemes(
+        options.target,
+        options.precision,
+        _block_size(checkpoint, options),
+        options.quantisation,
+        options.embedding,
+        options.vision_precision,
+    )
+    check_calibration(options.quantisation, options.calibration, options.calibration_tokens)
     limits = _limits(spec, options)
     spec = _with_head(_with_window(spec, limits), options.lm_head_parts)
     _check_blocks(spec, stored)
     lengths = cache_lengths(limits, spec.tiling) if target.static else ()
-    prompt = prompt_files.read(checkpoint, spec.config)
+    prompt = prompt_files.read(checkpoint, spec.config, options.chat_template)
     preprocess = read_preprocessing(checkpoint, spec.tiling)
-    sources = Sources(checkpoint, spec)
-    with partial_folder(out, sources.output_bytes(stored)) as partial:
-        with step("graphs", options.progress):
+    sources, about, folding = Sources(checkpoint, spec), identity(checkpoint_path, options), None
+    if options.calibration is not None:
+        assert stored.decoder is not None
+        refuse_existing(out)  # before what takes minutes
+        with _timed("calibration", on_stage):
+            folding = calibrate(CalibrationJob.of(checkpoint_path, options, stored.decoder))
+        sources, about = Sources(folding.applied(checkpoint), spec), about + folding.sha256
+    with resumable_folder(out, sources.output_bytes(stored), about) as (partial, journal):
+        with _timed("graphs", on_stage), step("graphs", options.progress):
             language_model, vision_model = _graphs(spec, stored, target)
-        with step("weights", options.progress, sources.input_bytes()) as on_bytes:
-            languages, errors = write_language(partial, language_model, spec, sources, stored, lengths, on_bytes)
-            vision = write_vision(partial, vision_model, sources, on_bytes)
-            write_embedding(partial, sources, stored, on_bytes)
-        if target.operators is not None:
-            for graph in (vision, *languages):
-                check_operators(onnx.load(partial / graph.file, load_external_data=False), target.operators)
+            _check_operators(language_model, vision_model, lengths, target)
+        with _timed("weights", on_stage), step("weights", options.progress, sources.input_bytes()) as on_bytes:
+            writing = Writing(partial, sources, stored, journal, on_bytes)
+            languages = writing.language(language_model, spec, lengths)
+            vision = writing.vision(vision_model)
+            writing.embedding()
+            errors = writing.errors
+        line = summary(sources.language, {error.name: error.value for error in errors})
+        if line is not None and options.progress:
+            print(line, file=sys.stderr)
         prompt_names = prompt_files.write(prompt, partial)
-        job = ParityJob(checkpoint_path, partial, options.attention, stored, vision, languages[0], options.progress)
-        outcome = check(job)
+        job = ParityJob(
+            checkpoint_path,
+            partial,
+            options.attention,
+            stored,
+            vision,
+            languages[0],
+            options.progress,
+            options.vision_tower,
+            folding,
+        )
+        with _timed("parity check", on_stage):
+            outcome = check(job)
         outcome.raise_if_failed()
         manifest = Manifest(
             format_version=FORMAT_VERSION,
@@ -130,7 +182,10 @@ def export(
                 bits=stored.decoder.bits if stored.decoder else stored.bits,
                 block_size=stored.decoder.block_size if stored.decoder else None,
                 lm_head_bits=stored.lm_head.bits if stored.lm_head else stored.bits,
-                embedding_dtype="float32" if stored.embedding == "F32" else "float16",
+                embedding_dtype=EMBEDDING_TYPES[stored.embedding],
+                method=options.quantisation,
+                calibration=folding.source if folding is not None else None,
+                vision="float" if stored.vision is None else "int8",
             ),
             limits=limits,
             vision_graph=vision,
@@ -146,9 +201,14 @@ def export(
             memory=NO_PLAN,
             digest="",
         )
-        size = sum(file.stat().st_size for file in partial.rglob("*") if file.is_file())
-        with step("hashes", options.progress, size) as on_bytes:
-            return write_manifest(partial, manifest, on_bytes)  # which reads back and checks what it writes
+        return write_manifest(partial, manifest, known=writing.records)  # which reads back and checks what it writes
+
+
+def _block_size(checkpoint: Checkpoint, options: ExportOptions) -> int | None:
+    """What was chosen; or what keeps the checkpoint's own 4 bits; None = the target's choice."""
+    if options.block_size is not None or options.precision != "int4":
+        return options.block_size
+    return own_block(checkpoint.tensors, TARGETS[options.target].block_sizes)
 
 
 def _limits(spec: ModelSpec, options: ExportOptions) -> Limits:
@@ -220,8 +280,30 @@ def _text_model(spec: ModelSpec, target: TargetFacts) -> TextModel:
 def _graphs(spec: ModelSpec, stored: Schemes, target: TargetFacts) -> tuple[ir.Model, ir.Model]:
     """The target's language and vision graphs, without weights."""
     dtype = getattr(torch, target.dtype)
-    language, vision = language_graph(spec.decoder, dtype), vision_graph(spec.vision, dtype)
+    language = language_graph(spec.decoder, dtype)
     target.quantise(language, stored.of)
     target.lower(language, sliding_window=spec.decoder.sliding_window)
+    return language, lowered_vision(spec, stored, target)
+
+
+def lowered_vision(spec: ModelSpec, stored: Schemes, target: TargetFacts) -> ir.Model:
+    """The target's vision graph, without weights."""
+    vision = vision_graph(spec.vision, getattr(torch, target.dtype))
     target.lower(vision)
-    return language, vision
+    if stored.vision is not None:
+        vision_int8.lower(vision, spec.vision)
+    return vision
+
+
+@contextlib.contextmanager
+def _timed(stage: str, on_stage: Callable[[str, float], None]) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    on_stage(stage, time.monotonic() - start)
+
+
+def _check_operators(language: ir.Model, vision: ir.Model, lengths: tuple[int, ...], target: TargetFacts) -> None:
+    """Before any weight is read: a graph that a library refuses is refused in the first minute."""
+    if target.operators is not None:
+        for graph in (vision, *(at_length(language, length) for length in lengths)):
+            check_operators(ir.to_proto(graph), target.operators)

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import AutoConfig
+from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 from transformers.utils import logging
 
 from hired_edge.errors import CheckpointError, InputError
-from hired_edge.preprocessing import PreprocessRules, preprocess_rules
+from hired_edge.planner.original import hub_layout, is_original
 from hired_edge.tiling import TilingRules
 from hired_export.checkpoint import Checkpoint
 from hired_export.decoder import DecoderShape
 from hired_export.vision import VisionShape
+from hired_export.vision_tower import tower_config
 
 
 @dataclass(frozen=True)
@@ -103,12 +104,20 @@ def read_spec(checkpoint: Checkpoint, attention: AttentionChoice) -> ModelSpec:
         CheckpointError: a family, text model, tower or option that is not supported.
         InputError: a layer or head that the tower does not have.
     """
-    family = str(checkpoint.config.get("model_type"))
+    given = checkpoint.config
+    original = is_original(given)
+    if original:
+        given = dict(hub_layout(given, tower_config(checkpoint)))
+    family = str(given.get("model_type"))
     _require(family in FAMILIES, f"model_type {family!r}", " or ".join(FAMILIES))
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # what it warns of is refused below, in one line
     try:
-        config: Any = AutoConfig.from_pretrained(checkpoint.root, local_files_only=True)
+        config: Any = (
+            CONFIG_MAPPING[family].from_dict(given)
+            if original
+            else AutoConfig.from_pretrained(checkpoint.root, local_files_only=True)
+        )
     except Exception as error:  # transformers raises whatever a malformed config leads to
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(
@@ -132,29 +141,6 @@ def read_spec(checkpoint: Checkpoint, attention: AttentionChoice) -> ModelSpec:
         text_type=text.model_type,
         tied=bool(config.tie_word_embeddings or text.tie_word_embeddings),
         vision_layers=tower.num_hidden_layers,
-    )
-
-
-def read_preprocessing(checkpoint: Checkpoint, tiling: TilingRules) -> PreprocessRules:
-    """From preprocessor_config.json (or processor_config.json, as transformers 5 writes).
-
-    Raises:
-        CheckpointError: neither is there, what it says is not reproduced, or its pictures do not fit the tower.
-    """
-    for name in ("preprocessor_config.json", "processor_config.json"):
-        if (checkpoint.root / name).is_file():
-            rules = preprocess_rules(checkpoint.json(name), tiling.kind)
-            if rules.image_size != tiling.image_size:
-                raise CheckpointError(
-                    f"{name} makes pictures of {rules.image_size} px",
-                    expected=f"{tiling.image_size} px, the image_size of config.json's vision tower",
-                    fix="use a config.json and a preprocessor that belong together",
-                )
-            return rules
-    raise CheckpointError(
-        f"{checkpoint.root} holds no preprocessor_config.json",
-        expected="preprocessor_config.json or processor_config.json",
-        fix="download the checkpoint's other files as well",
     )
 
 

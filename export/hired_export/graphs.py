@@ -130,9 +130,18 @@ def _to_onnx(module: nn.Module, arguments: Any, dynamic: Any, *, inputs: list[st
     _name_dimensions(model.graph, dynamic)
     _strip_metadata(model)
     common.RemoveUnusedNodesPass()(model)
+    for name, _ in module.named_parameters():
+        if name in model.graph.initializers:  # so that the graph can be stored, and checked, before there are weights
+            _forget_contents(model.graph.initializers[name])
     missing = {*inputs, *outputs} - {v.name for v in (*model.graph.inputs, *model.graph.outputs)}
     assert not missing, f"torch renamed or dropped {sorted(missing)}"
     return model
+
+
+def _forget_contents(value: ir.Value) -> None:
+    assert value.dtype is not None
+    assert value.shape is not None
+    value.const_value = ir.ExternalTensor("", 0, 0, value.dtype, shape=value.shape, name=str(value.name))
 
 
 @contextlib.contextmanager

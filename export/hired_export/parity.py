@@ -20,11 +20,14 @@ from hired_edge import child
 from hired_edge.errors import ExportError
 from hired_edge.manifest import GoldenCase, Graph, ParityCheck
 from hired_edge.tensorfile import write_tensors
+from hired_export import vision_check
+from hired_export.activation_aware.folding import Folding
 from hired_export.checkpoint import Checkpoint
 from hired_export.families import AttentionChoice, ModelSpec, read_spec
+from hired_export.partial import StoppedError
 from hired_export.progress import step
 from hired_export.references import References
-from hired_export.shipped import DECODE_STEPS, SEED, TOKENS, Language, Seeded, session
+from hired_export.shipped import DECODE_STEPS, SEED, TOKENS, Language, Seeded
 from hired_export.sources import Schemes
 
 WHOLE_MODEL_BYTES = 2 * 2**30
@@ -39,7 +42,6 @@ MatMulNBits as shipped rounds activations to int8, which moves logits by some pe
 compared without that rounding, so a wrong weight or scale cannot hide behind it; the last one shows a broken kernel and
 no more.
 """
-FEATURES = ("image_features", "allocation_attention", "selection_attention")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class ParityJob:
     language: Graph
     """The one with the shortest cache: others differ from it in nothing else."""
     progress: bool = False
+    vision_tower: Path | None = None
+    """The tower's folder, where the checkpoint does not hold it."""
+    folding: Folding | None = None
+    """How the bundle's weights were scaled: the reference's are scaled alike."""
 
     def path(self, graph: Graph) -> Path:
         return self.bundle / graph.file
@@ -106,13 +112,13 @@ def check_in_child(job: ParityJob) -> CheckOutcome:
     """`check` in a process of its own.
 
     Raises:
-        ExportError: the process died.
+        StoppedError: the process died.
         CheckpointError, OSError: as `check` raised it there.
     """
-    died = ExportError(
+    died = StoppedError(
         "the parity check's process died",
-        expected="enough memory for one decoder layer or the vision tower in float32, whichever is larger",
-        fix="close other programs and export again; if it happens again, report what is printed above",
+        expected="enough memory for the language model as it is stored, or for one layer of it in float32",
+        fix="close other programs and export again, which goes on from here; or report what is printed above",
     )
     return child.call(check, job, died=lambda status: died)
 
@@ -120,16 +126,23 @@ def check_in_child(job: ParityJob) -> CheckOutcome:
 @torch.inference_mode()
 def check(job: ParityJob) -> CheckOutcome:
     """Runs every comparison and writes `golden/`. Memory: one piece at a time."""
-    checkpoint = Checkpoint(job.checkpoint)
+    checkpoint = Checkpoint(job.checkpoint, job.vision_tower)
+    if job.folding is not None:
+        checkpoint = job.folding.applied(checkpoint)
     spec = read_spec(checkpoint, job.attention)
     references = References(checkpoint, spec, job.stored)
     golden = job.bundle / "golden"
     golden.mkdir()
-    with step("parity check", job.progress):
+    layers = _checked_layers(spec)
+    with step("parity check", job.progress, len(layers) + 3, unit=" pieces") as advance:
         comparisons, case = _check_vision(job, spec, references)
+        advance(1)
         language = Language(job.path(job.language), job.language.max_sequence_length, spec, job.stored.dtype)
-        comparisons += _check_layers(language, spec, references)
+        for comparison in _check_layers(language, layers, spec, references):
+            comparisons.append(comparison)
+            advance(1)
         found, cases = _check_whole(job, language, spec, references)
+        advance(1)
     return CheckOutcome((*comparisons, *found), (case, *cases))
 
 
@@ -144,13 +157,18 @@ def _compare(piece: str, got: NDArray, expected: NDArray, tolerance: float) -> C
 def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tuple[list[Comparison], GoldenCase]:
     pixels = Seeded(spec).pixels
     expected = references.vision(torch.from_numpy(pixels))
-    runner = session(job.path(job.vision))
-    outputs = runner.run(list(FEATURES), {"pixel_values": pixels.astype(job.stored.dtype)})
-    got: dict[str, NDArray] = dict(zip(FEATURES, map(np.asarray, outputs), strict=True))
-    tolerance = PIECE_TOLERANCE[job.stored.dtype]
+    path, given = job.path(job.vision), pixels.astype(job.stored.dtype)
+    got = vision_check.outputs(path, given)
+    runs = [("", got, PIECE_TOLERANCE[job.stored.dtype])]
+    if job.stored.vision is not None:
+        runs = [
+            ("", vision_check.outputs(path, given, as_shipped=False), PIECE_TOLERANCE[job.stored.dtype]),
+            (", activations in int8", got, vision_check.ROUNDED_TOLERANCE),
+        ]
     found = [
-        _compare(f"vision.{name}", got[name], reference.numpy(), tolerance)
-        for name, reference in zip(FEATURES, expected, strict=True)
+        _compare(f"vision.{name}{how}", values[name], reference.numpy(), tolerance)
+        for how, values, tolerance in runs
+        for name, reference in zip(vision_check.FEATURES, expected, strict=True)
     ]
     write_tensors(job.bundle / "golden/vision.inputs.safetensors", {"pixel_values": pixels})
     write_tensors(job.bundle / "golden/vision.outputs.safetensors", got)
@@ -163,11 +181,18 @@ def _check_vision(job: ParityJob, spec: ModelSpec, references: References) -> tu
     return found, case
 
 
-def _check_layers(language: Language, spec: ModelSpec, references: References) -> Iterator[Comparison]:
+def _checked_layers(spec: ModelSpec) -> list[int]:
+    last = spec.decoder.layers - 1
+    return sorted({0, last // 2, last})
+
+
+def _check_layers(
+    language: Language, layers: list[int], spec: ModelSpec, references: References
+) -> Iterator[Comparison]:
     hidden = Seeded(spec).embeds[:, :TOKENS]
     tolerance = PIECE_TOLERANCE[language.dtype]
     last = spec.decoder.layers - 1
-    for index in sorted({0, last // 2, last}):
+    for index in layers:
         source = f"hidden_states.{index}" if index else "inputs_embeds"
         got = language.cut(source, f"hidden_states.{index + 1}", hidden)
         expected = references.layer(index, torch.from_numpy(hidden)).numpy()

@@ -1,9 +1,17 @@
-"""`OUT.partial/`: a bundle is written in it, then renamed to OUT in one step, or removed whatever went wrong.
+"""`OUT.partial/`: a bundle is written in it, then renamed to OUT in one step; or removed, or kept to go on from.
 
     OUT.partial/lock      held (flock) while the export lives; a lock that nobody holds was left by one that was killed
+    OUT.partial/journal   which tensors of the bundle are whole (`journal.py`)
     OUT.partial/bundle/   becomes OUT
 
 A folder of that name without such a lock is somebody else's, and is left alone.
+
+What is kept, and why. An export that fails by itself (no room, weights that cannot be had, a failed check) removes
+everything: going on would fail again, or fill a disk that is full. One that was stopped from outside, by Ctrl-C or by
+the system (a kill, the power, the parity check's process out of memory), keeps its whole tensors, which may be an
+hour's work: a bundle is what OUT is, and OUT.partial is none by its name, its lock and its journal. Ctrl-C says so in
+its one line, with both ways out; where no tensor is whole yet, it leaves nothing. The same command goes on; another one
+to the same OUT begins anew in its place.
 """
 
 from __future__ import annotations
@@ -16,18 +24,24 @@ import shutil
 import signal
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
 from hired_edge.errors import ExportError, InputError
+from hired_export.journal import Journal
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LOCK, BUNDLE = "lock", "bundle"
+LOCK, JOURNAL, BUNDLE = "lock", "journal", "bundle"
 MARK = b"hired-edge export is making a bundle here\n"
 """What a lock holds. It is written by the lock's holder, so a file with it is locked or was left behind."""
 NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO)
 """How a path refuses to be opened that is no file: nothing, a folder, a link, a socket."""
+
+
+class StoppedError(ExportError):
+    """The export was stopped by something that may not be there the next time: what is whole is kept."""
 
 
 @contextlib.contextmanager
@@ -42,18 +56,58 @@ def partial_folder(out: Path, needed: int) -> Iterator[Path]:
         InputError: OUT exists, another export to OUT is running, or OUT.partial is not an export's.
         ExportError: too little room, or a folder that may not be written to.
     """
-    _refuse_existing(out)
+    with _one_line_errors(out, needed), _own_folder(out) as own:
+        refuse_existing(out)  # another export may just have ended
+        _check_room(out, needed, needed)
+        bundle = own.path / BUNDLE
+        _empty(bundle)
+        yield bundle
+        bundle.rename(out)
+
+
+@contextlib.contextmanager
+def resumable_folder(out: Path, needed: int, about: str) -> Iterator[tuple[Path, Journal]]:
+    """As `partial_folder`, with a journal; the files that it names are those of a stopped export.
+
+    Args:
+        about: what is being exported (`identity.py`): of anything else nothing is kept.
+
+    Raises:
+        KeyboardInterrupt: as it came; where something is kept, it says what.
+    """
+    with _one_line_errors(out, needed), _own_folder(out) as own:
+        refuse_existing(out)
+        bundle = own.path / BUNDLE
+        with Journal(own.path / JOURNAL, about) as journal:
+            _empty(bundle, journal.files)
+            _check_room(out, needed - _bytes(bundle), needed)
+            try:
+                yield bundle, journal
+            except (KeyboardInterrupt, StoppedError) as stop:
+                own.kept = bool(journal.files)
+                if own.kept and isinstance(stop, KeyboardInterrupt):
+                    raise KeyboardInterrupt(
+                        f"{own.path} keeps {journal.bytes / 2**20:.0f} MiB: the same command goes on from there; "
+                        f"to give up, remove it"
+                    ) from None
+                raise
+            bundle.rename(out)
+
+
+@dataclass
+class _Own:
+    """OUT.partial, and whether it is to outlive this export."""
+
+    path: Path
+    kept: bool = False
+
+
+@contextlib.contextmanager
+def _one_line_errors(out: Path, needed: int) -> Iterator[None]:
+    refuse_existing(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with _own_folder(out) as partial:
-            _refuse_existing(out)  # another export may just have ended
-            free = shutil.disk_usage(out.parent).free
-            if free < needed:
-                raise _no_room(out, f"{free / 2**20:.0f} MiB free", needed)
-            bundle = partial / BUNDLE
-            bundle.mkdir()
-            yield bundle
-            bundle.rename(out)
+        yield
     except OSError as error:
         if error.errno in NO_ROOM:
             raise _no_room(out, f"the disk filled while writing ({error.strerror})", needed) from None
@@ -67,9 +121,10 @@ def partial_folder(out: Path, needed: int) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _own_folder(out: Path) -> Iterator[Path]:
-    """OUT.partial, made or taken over from a killed export, with nothing but its lock inside; removed in the end."""
+def _own_folder(out: Path) -> Iterator[_Own]:
+    """OUT.partial, made or taken over from a stopped export; removed in the end, unless it is to be kept."""
     partial = out.with_name(out.name + ".partial")
+    own = _Own(partial)
     with contextlib.ExitStack() as stack:
         with _interrupts_delayed():  # until it is known what is to be removed
             try:
@@ -79,15 +134,38 @@ def _own_folder(out: Path) -> Iterator[Path]:
             else:
                 lock = _new_lock(partial, out)
             stack.enter_context(lock)
-            stack.callback(_remove, partial)  # before the lock is let go
-        if os.path.lexists(partial / BUNDLE):
-            shutil.rmtree(partial / BUNDLE)  # a killed export's
-        yield partial
+            stack.callback(_remove, own)  # before the lock is let go
+        yield own
+
+
+def _empty(folder: Path, kept: Collection[str] = ()) -> None:
+    """Makes the folder, or removes all but some files of it, given by their POSIX paths. No link is followed."""
+    if folder.is_symlink():
+        folder.unlink()
+    folder.mkdir(exist_ok=True)
+    for parent, folders, files in os.walk(folder, topdown=False):
+        for name in (*files, *folders):
+            path = Path(parent, name)
+            if path.is_symlink() or not path.is_dir():
+                if path.relative_to(folder).as_posix() not in kept or path.is_symlink():
+                    path.unlink()
+            elif not os.listdir(path):
+                path.rmdir()
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _check_room(out: Path, missing: int, needed: int) -> None:
+    free = shutil.disk_usage(out.parent).free
+    if free < missing:
+        raise _no_room(out, f"{free / 2**20:.0f} MiB free", needed)
 
 
 def _new_lock(partial: Path, out: Path) -> FileIO:
     with contextlib.ExitStack() as on_failure:
-        on_failure.callback(_remove, partial)
+        on_failure.callback(_remove, _Own(partial))
         lock = on_failure.enter_context(open(partial / LOCK, "xb", buffering=0))
         _lock(lock, out)
         lock.write(MARK)
@@ -139,13 +217,16 @@ def _lock(lock: FileIO, out: Path) -> None:
         raise busy
 
 
-def _remove(partial: Path) -> None:
+def _remove(own: _Own) -> None:
     """Removes what an export made; if anything else is there, that stays, and the lock with it."""
+    if own.kept:
+        return
     with _interrupts_delayed(), contextlib.suppress(OSError):
-        shutil.rmtree(partial / BUNDLE, ignore_errors=True)
-        if set(os.listdir(partial)) <= {LOCK}:
-            (partial / LOCK).unlink(missing_ok=True)
-            partial.rmdir()
+        shutil.rmtree(own.path / BUNDLE, ignore_errors=True)
+        (own.path / JOURNAL).unlink(missing_ok=True)
+        if set(os.listdir(own.path)) <= {LOCK}:
+            (own.path / LOCK).unlink(missing_ok=True)
+            own.path.rmdir()
 
 
 @contextlib.contextmanager
@@ -164,7 +245,7 @@ def _interrupts_delayed() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _refuse_existing(out: Path) -> None:
+def refuse_existing(out: Path) -> None:
     if os.path.lexists(out):  # a link to nowhere as well
         raise InputError(f"{out} exists", expected="a folder to be made", fix="remove it, or name another OUT")
 

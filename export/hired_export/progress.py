@@ -1,4 +1,5 @@
-"""What an export is doing, on stderr: one line a step, with a bar where its length is known and a clock where not."""
+"""What an export is doing, on stderr: one line a step, with a bar and the time left where its length is known, and a
+clock where not."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ def step(name: str, show: bool, total: int | None = None, unit: str = "B") -> It
             bar.refresh()
 
     clock = threading.Thread(target=tick, daemon=True)
-    if total is None and not bar.disable:
+    if not bar.disable:
         clock.start()
 
     def advance(count: int) -> None:

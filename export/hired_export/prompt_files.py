@@ -11,11 +11,15 @@ from jinja2 import TemplateSyntaxError
 from tokenizers import Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from hired_edge.errors import CheckpointError
+from hired_edge.errors import CheckpointError, InputError
 from hired_edge.manifest import PromptFiles
+from hired_edge.planner.original import is_original
 from hired_export.checkpoint import Checkpoint
+from hired_export.conversations import Conversation, conversation, template_for
+from hired_export.sentencepiece_model import converted, parse
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
+SENTENCEPIECE, ADDED_TOKENS = "tokenizer.model", "added_tokens.json"
 CHAT_TEMPLATE, GENERATION_CONFIG = "chat_template.jinja", "generation_config.json"
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
@@ -31,21 +35,40 @@ class Prompt:
     stop_token_ids: tuple[int, ...]
 
 
-def read(checkpoint: Checkpoint, config: Any) -> Prompt:
+def read(checkpoint: Checkpoint, config: Any, chat_template: Path | None = None) -> Prompt:
     """Reads and checks the files; nothing is written.
 
+    Args:
+        checkpoint: its folder; a tokenizer.model is converted where there is no tokenizer.json.
+        config: as transformers reads it.
+        chat_template: a jinja2 file in place of the checkpoint's own.
+
     Raises:
-        CheckpointError: no fast tokenizer or one that cannot be read, or no chat template.
+        CheckpointError: no tokenizer or one that cannot be read, or no chat template.
+        InputError: `chat_template` cannot be read.
     """
+    original = is_original(checkpoint.config)
+    tokenizer = _tokenizer(checkpoint)
+    source, template = str(checkpoint.root), None
+    if chat_template is not None:
+        source, template = str(chat_template), _given_template(chat_template)
+    chosen = conversation(checkpoint.config, checkpoint.root, config.text_config.model_type) if original else None
+    if template is None:
+        template = _chat_template(checkpoint, chosen, tokenizer)
     files = {
-        TOKENIZER: _tokenizer(checkpoint),
+        TOKENIZER: tokenizer,
         TOKENIZER_CONFIG: _tokenizer_config(checkpoint),
-        CHAT_TEMPLATE: _checked_template(checkpoint, _chat_template(checkpoint)),
+        CHAT_TEMPLATE: _checked_template(source, template),
     }
     for name in (GENERATION_CONFIG, PREPROCESSOR_CONFIG):
         if (checkpoint.root / name).is_file():
             files[name] = _content(checkpoint, name)
-    return Prompt(files, _image_token(checkpoint, config), _stop_tokens(checkpoint, config))
+    stops = _stop_tokens(checkpoint, config)
+    if chosen is not None:  # the original code stops at this word, whatever generation_config.json says
+        stop = Tokenizer.from_str(tokenizer.decode()).token_to_id(chosen.stop)
+        stops += (stop,) if stop is not None and stop < config.text_config.vocab_size and stop not in stops else ()
+    # An original vocabulary has no token for a picture.
+    return Prompt(files, IMAGE_TOKEN if original else _image_token(checkpoint, config), stops)
 
 
 def write(prompt: Prompt, root: Path) -> PromptFiles:
@@ -71,6 +94,8 @@ def _unreadable(path: Path, reason: str | None) -> CheckpointError:
 
 
 def _tokenizer(checkpoint: Checkpoint) -> bytes:
+    if not (checkpoint.root / TOKENIZER).is_file() and (checkpoint.root / SENTENCEPIECE).is_file():
+        return _converted(checkpoint)
     checkpoint.json(TOKENIZER)  # it must be there and be JSON
     content = _content(checkpoint, TOKENIZER)
     try:
@@ -84,6 +109,13 @@ def _tokenizer(checkpoint: Checkpoint) -> bytes:
     return content
 
 
+def _converted(checkpoint: Checkpoint) -> bytes:
+    name = str(checkpoint.root / SENTENCEPIECE)
+    model = parse(_content(checkpoint, SENTENCEPIECE), name)
+    added = checkpoint.json(ADDED_TOKENS) if (checkpoint.root / ADDED_TOKENS).is_file() else {}
+    return converted(model, checkpoint.json(TOKENIZER_CONFIG), added, name).to_str().encode()
+
+
 def _tokenizer_config(checkpoint: Checkpoint) -> bytes:
     """tokenizer_config.json, with the special tokens that older checkpoints name in special_tokens_map.json."""
     config = checkpoint.json(TOKENIZER_CONFIG)
@@ -93,8 +125,24 @@ def _tokenizer_config(checkpoint: Checkpoint) -> bytes:
     return text.encode(errors="backslashreplace")  # half a character (from "\\ud800") has no other form
 
 
-def _chat_template(checkpoint: Checkpoint) -> str:
-    """From where transformers puts it, newest first: a file of its own, a JSON file, the tokenizer's config."""
+def _given_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise InputError(
+            f"--chat-template {str(path)[:200]} cannot be read ({reason})",
+            expected="a jinja2 template",
+            fix="check the path",
+        ) from None
+
+
+def _chat_template(checkpoint: Checkpoint, chosen: Conversation | None, tokenizer: bytes) -> str:
+    """From where transformers puts it, newest first: a file of its own, a JSON file, the tokenizer's config.
+
+    In an original layout the tokenizer's config has at most the text model's own, from before it saw pictures: the
+    `chosen` conversation goes before it.
+    """
     path = checkpoint.root / CHAT_TEMPLATE
     if path.is_file():
         try:
@@ -103,19 +151,21 @@ def _chat_template(checkpoint: Checkpoint) -> str:
             raise _unreadable(path, error.strerror) from None
         except UnicodeDecodeError as error:
             raise _unreadable(path, f"byte {error.start} is not UTF-8") from None
-    for name in ("chat_template.json", "processor_config.json", TOKENIZER_CONFIG):
+    for name in ("chat_template.json", "processor_config.json", *(() if chosen else (TOKENIZER_CONFIG,))):
         if (checkpoint.root / name).is_file():
             template = checkpoint.json(name).get("chat_template")
             if isinstance(template, str):
                 return template
+    if chosen is not None:
+        return template_for(chosen, Tokenizer.from_str(tokenizer.decode()))
     raise CheckpointError(
         f"{checkpoint.root} holds no chat template",
         expected="chat_template.jinja, or chat_template in chat_template.json or tokenizer_config.json",
-        fix="add the model's chat template as chat_template.jinja",
+        fix="add the model's chat template as chat_template.jinja, or pass it as --chat-template FILE",
     )
 
 
-def _checked_template(checkpoint: Checkpoint, template: str) -> bytes:
+def _checked_template(source: str, template: str) -> bytes:
     """Compiled as transformers does. What it says to which messages is its own affair."""
     try:
         render_jinja_template([], chat_template=template)  # no conversation: nothing is rendered
@@ -127,7 +177,7 @@ def _checked_template(checkpoint: Checkpoint, template: str) -> bytes:
     except UnicodeEncodeError:  # of a JSON file: "\\ud800"
         reason = "holds half a character"
     raise CheckpointError(
-        f"the chat template of {checkpoint.root} {reason}",
+        f"the chat template of {source} {reason}",
         expected="a jinja2 template",
         fix="download the checkpoint's chat template again, or mend it",
     )

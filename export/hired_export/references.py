@@ -7,6 +7,7 @@ graph. Only the piece at hand is in memory.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from transformers.models.clip.modeling_clip import CLIPVisionModel
 from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
 
 from hired_edge.manifest import FloatType
-from hired_export.checkpoint import Checkpoint, Tensor
+from hired_export.checkpoint import Checkpoint
 from hired_export.families import ModelSpec
-from hired_export.quantisation import Scheme, dequantise, quantise
+from hired_export.quantisation import Scheme, dequantise
 from hired_export.sources import Schemes
+from hired_export.tensor import Tensor
 
 
 class References:
@@ -37,29 +39,48 @@ class References:
     def vision(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """(T, 3, h, w) -> projected features (T, N, D), allocation and selection attention (T, N)."""
         shape = self._spec.vision
-        config = copy.deepcopy(self._spec.config.vision_config)
-        config.num_hidden_layers = shape.layers
-        config._attn_implementation = "eager"  # the only one that returns attention maps
-        with torch.device("meta"):
-            tower, projector = CLIPVisionModel(config), LlavaNextMultiModalProjector(self._spec.config)
-        self._fill(tower, "vision.")
-        self._fill(projector, "projector.")
-        outputs = tower(pixels, output_hidden_states=True, output_attentions=True)
+        tower, projector = self.tower(shape.layers)
+        outputs = tower(pixels, output_hidden_states=True)
         features = projector(outputs.hidden_states[shape.feature_layer + 1][:, 1:])
 
         def row(layer: int) -> torch.Tensor:
-            heads = outputs.attentions[layer][:, :, 0, 1:]  # (T, H, N)
+            module: Any = getattr(tower, "vision_model", tower).encoder.layers[layer]  # gone in transformers 5
+            for part in ("q_proj", "k_proj"):  # as they are: what HiRED reads is never rounded
+                self._fill(getattr(module.self_attn, part), f"vision.encoder.layers.{layer}.self_attn.{part}.")
+            maps = module.self_attn(module.layer_norm1(outputs.hidden_states[layer]))[1]
+            heads = maps[:, :, 0, 1:]  # (T, H, N)
             return heads.sum(1) if shape.head is None else heads[:, shape.head]
 
         return features, row(shape.allocation_layer), row(shape.selection_layer)
 
+    def tower(self, layers: int) -> tuple[Any, Any]:
+        """The first `layers` of the tower, with the attention that gives maps, and the projector."""
+        config = copy.deepcopy(self._spec.config.vision_config)
+        config.num_hidden_layers = layers
+        config._attn_implementation = "eager"  # the only one that returns attention maps
+        with torch.device("meta"):
+            tower, projector = CLIPVisionModel(config), LlavaNextMultiModalProjector(self._spec.config)
+        self._fill(tower, "vision.", self._stored.vision)
+        self._fill(projector, "projector.", self._stored.vision)
+        return tower, projector
+
     def layer(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """One decoder layer on (1, S, D), causal, from position 0."""
+        _, run = self.runner(index)
+        return run(hidden)
+
+    def runner(self, index: int) -> tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]:
+        """One decoder layer, and what runs it on (1, S, D), causal, from position 0."""
         model = self._decoder(layers=[index])
         seen: list[torch.Tensor] = []
         model.model.layers[0].register_forward_hook(lambda _m, _i, output: seen.append(output))
-        model.model(inputs_embeds=hidden, use_cache=False)
-        return seen[0][0] if isinstance(seen[0], tuple) else seen[0]
+
+        def run(hidden: torch.Tensor) -> torch.Tensor:
+            model.model(inputs_embeds=hidden, use_cache=False)
+            output = seen.pop()
+            return output[0] if isinstance(output, tuple) else output
+
+        return model.model.layers[0], run
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Final norm and LM head on (1, D)."""
@@ -98,7 +119,7 @@ class References:
             stored = prefix + name.removeprefix("vision_model.")
             if stored in self._checkpoint.tensors:
                 tensor = self._checkpoint.tensor(stored, tuple(parameter.shape))
-                used = scheme if parameter.ndim == 2 else None
+                used = scheme if parameter.ndim == 2 and "embedding" not in name else None
                 weights[name] = torch.from_numpy(_as_in_bundle(tensor, used, self._stored.dtype))
         module.load_state_dict(weights, strict=False, assign=True)
         for name, buffer in list(module.named_buffers()):
@@ -113,13 +134,13 @@ class References:
 
 def _as_in_bundle(tensor: Tensor, scheme: Scheme | None, dtype: FloatType) -> NDArray[np.float32]:
     """A tensor after the rounding of `scheme`, or else to `dtype`; besides the result only a chunk of rows is held."""
+    if scheme is None:
+        parts = (rows.astype(dtype, copy=False) for rows in tensor.chunks())
+    else:
+        parts = (dequantise(*stored, scheme, tensor.shape[1]) for _, stored in tensor.quantised_chunks(scheme))
     filled = np.empty(tensor.shape, np.float32)
     start = 0
-    for rows in tensor.chunks():
-        if scheme is None:
-            rounded = rows.astype(dtype, copy=False)
-        else:
-            rounded = dequantise(*quantise(rows, scheme), scheme, rows.shape[1])
-        filled[start : start + len(rows)] = rounded
+    for rows in parts:
+        filled[start : start + len(rows)] = rows
         start += len(rows)
     return filled

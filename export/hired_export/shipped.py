@@ -39,6 +39,16 @@ def session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
+def edited_session(path: Path, model: onnx.ModelProto) -> ort.InferenceSession:
+    """A session of a changed graph, made of the one at `path` and reading the same weights."""
+    beside = path.with_name("parity-check.onnx")
+    try:
+        beside.write_bytes(model.SerializeToString())
+        return session(beside)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 class Language:
     """The language graph in ONNX Runtime, whole or cut between two named values."""
 
@@ -90,12 +100,7 @@ class Language:
         model = onnx.load(self.path, load_external_data=False)
         edit(model)
         _compute_in_float(model)
-        path = self.path.with_name("parity-check.onnx")  # beside the weights that it refers to
-        try:
-            path.write_bytes(model.SerializeToString())
-            return session(path)
-        finally:
-            path.unlink(missing_ok=True)
+        return edited_session(self.path, model)
 
     def generate(self, inputs: Seeded, *, as_shipped: bool = True) -> NDArray:
         """Logits (1 + DECODE_STEPS, V): after the prompt, then after each further token.

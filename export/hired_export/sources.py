@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hired_edge.manifest import FloatType
-from hired_export.checkpoint import Checkpoint, Tensor
+from hired_edge.tensorfile import DTYPES
+from hired_export.checkpoint import Checkpoint
 from hired_export.decoder import Decoder, head_rows
 from hired_export.families import ModelSpec
 from hired_export.graphs import parameter_shapes
+from hired_export.packed.report import refuse_unread_biases
 from hired_export.quantisation import Scheme
+from hired_export.tensor import Tensor
 from hired_export.vision import VisionEncoder
 
 
@@ -21,8 +24,10 @@ class Schemes:
 
     decoder: Scheme | None
     lm_head: Scheme | None
-    embedding: Literal["F32", "F16"]
+    embedding: Literal["F32", "F16", "I8"]
     dtype: FloatType
+    vision: Scheme | None = None
+    """Of the matrices of tower and projector that the graph holds quantised (`lowering/vision_int8.py`)."""
 
     @property
     def bits(self) -> int:
@@ -48,6 +53,7 @@ class Sources:
             if not name.startswith(("rotary_", "lm_head."))
         }
         self.language |= self._lm_head()
+        refuse_unread_biases(checkpoint.tensors, {f"text.{name}" for name in self.language})
         self.vision = {
             name: self._find(name, _vision_name(name), shape)
             for name, shape in parameter_shapes(VisionEncoder, spec.vision).items()
@@ -88,7 +94,7 @@ class Sources:
 
         total = sum(size(name, tensor) for name, tensor in self.language.items())
         total += sum(tensor.float_bytes * plain // 4 for tensor in self.vision.values())
-        return total + math.prod(self.embedding.shape) * (4 if stored.embedding == "F32" else 2)
+        return total + math.prod(self.embedding.shape) * DTYPES[stored.embedding].itemsize
 
 
 def is_matrix(name: str, shape: tuple[int, ...]) -> bool:

@@ -95,19 +95,25 @@ def _shapes(model: ModelShape) -> dict[str, tuple[int, ...]]:
 
 
 def _rows(seed: int, name: str, shape: tuple[int, ...], start: int, stop: int) -> NDArray[np.float16]:
-    if _NORM.search(name):
+    if is_norm(name):
         return np.ones(shape[0], np.float16)[start:stop]
     key = [seed, zlib.crc32(name.encode())]
     if len(shape) == 1:
-        return _draw([*key, 0], shape[0], shape[0])[start:stop]
+        return draw([*key, 0], shape[0], shape[0])[start:stop]
     inputs = math.prod(shape[1:])
     rows = np.empty((stop - start, inputs), np.float16)
     for row, values in enumerate(rows, start):
-        values[:] = _draw([*key, row], inputs, inputs)
+        values[:] = draw([*key, row], inputs, inputs)
     return rows.reshape(-1, *shape[1:])
 
 
-def _draw(key: list[int], count: int, inputs: int) -> NDArray[np.float16]:
+def is_norm(name: str) -> bool:
+    """Whether a tensor is a norm's weight, which is 1."""
+    return _NORM.search(name) is not None
+
+
+def draw(key: list[int], count: int, inputs: int) -> NDArray[np.float16]:
+    """`count` weights of a matrix with so many inputs, from the seed `key`."""
     generator = np.random.Generator(np.random.SFC64(key))
     integers = np.frombuffer(generator.bytes(2 * count), "<i2")
     return (integers * np.float32(_UNIFORM / math.sqrt(inputs))).astype(np.float16)

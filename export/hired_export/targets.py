@@ -12,10 +12,10 @@ from typing import Literal
 import onnx_ir as ir
 
 from hired_edge.errors import InputError
-from hired_edge.manifest import FloatType, Precision, Target
-from hired_export.lowering import cpu, dequantise_linear, jp6, matmul
+from hired_edge.manifest import EmbeddingType, FloatType, Method, Precision, Target
+from hired_export.lowering import cpu, dequantise_linear, jp6, matmul, vision_int8
 from hired_export.operators import TENSORRT_10_3, TENSORRT_10_16, Table
-from hired_export.quantisation import Scheme
+from hired_export.quantisation import METHODS, Scheme
 from hired_export.sources import Schemes
 
 
@@ -31,6 +31,7 @@ class TargetFacts:
         dtype: of activations, the cache and what is not quantised.
         precisions: of the weights that it has.
         block_sizes: of int4, the default first.
+        vision: precisions of the vision tower, the default first.
         static: whether the cache's length is fixed in the graph: then there is one graph file a budget.
         cache: whether `present.*` is the whole cache at the past's address, or the new keys and values alone.
         lower: from the standard graph; takes `sliding_window`.
@@ -41,6 +42,7 @@ class TargetFacts:
     dtype: FloatType
     precisions: tuple[Precision, ...]
     block_sizes: tuple[int, ...]
+    vision: tuple[str, ...]
     static: bool
     cache: Literal["in_place", "append"]
     lower: Callable[..., None]
@@ -52,6 +54,7 @@ _TENSORRT = TargetFacts(
     dtype="float16",
     precisions=("fp16", "int8", "int4"),
     block_sizes=(128, 64),
+    vision=("fp16",),
     static=True,  # TensorRT's parser wants the cache's length when it parses
     cache="in_place",
     lower=_as_it_is,
@@ -63,6 +66,7 @@ TARGETS: dict[Target, TargetFacts] = {
         dtype="float32",
         precisions=("fp32", "int8", "int4"),
         block_sizes=(32, 64, 128),
+        vision=("fp32", "int8"),
         static=False,
         cache="in_place",
         lower=cpu.lower,
@@ -75,6 +79,7 @@ TARGETS: dict[Target, TargetFacts] = {
         dtype="float16",
         precisions=("fp16", "int8", "int4"),
         block_sizes=(128, 64),
+        vision=("fp16",),
         static=True,
         cache="append",
         lower=jp6.lower,
@@ -84,20 +89,41 @@ TARGETS: dict[Target, TargetFacts] = {
 }
 
 
-def schemes(target: Target, precision: Precision | None, block_size: int | None) -> tuple[Precision, Schemes]:
+EMBEDDINGS: dict[str, Literal["F32", "F16", "I8"]] = {"fp32": "F32", "fp16": "F16", "int8": "I8"}
+EMBEDDING_TYPES: dict[str, EmbeddingType] = {"F32": "float32", "F16": "float16", "I8": "int8"}
+
+
+def schemes(
+    target: Target,
+    precision: Precision | None,
+    block_size: int | None,
+    method: Method = "rtn",
+    embedding: str | None = None,
+    vision: str | None = None,
+) -> tuple[Precision, Schemes]:
     """The precision, a target's first where None is given, and how it stores weights.
 
     int4 keeps the LM head in 8 bits: its errors reach the logits directly, and it is a small share of the bytes.
 
+    Args:
+        target, precision, block_size: what was chosen; None = the target's own choice.
+        method: how the scales of int4 are chosen.
+        embedding: of the table; None = fp32 beside fp32 weights, else fp16.
+        vision: of the tower; None = the target's own choice.
+
     Raises:
-        InputError: the target has no such precision or block size.
+        InputError: the target has no such precision or block size, or the precision no such method.
     """
     facts = TARGETS[target]
     precision = facts.precisions[0] if precision is None else precision
     block_size = facts.block_sizes[0] if block_size is None else block_size
+    embedding = ("fp32" if precision == "fp32" else "fp16") if embedding is None else embedding
     for flag, value, known in (
         ("--precision", precision, facts.precisions),
+        ("--vision-precision", facts.vision[0] if vision is None else vision, facts.vision),
         ("--block-size", block_size, facts.block_sizes),
+        ("--embedding", embedding, tuple(EMBEDDINGS)),
+        ("--quantisation", method, METHODS),
     ):
         if value not in known:
             raise InputError(
@@ -105,8 +131,15 @@ def schemes(target: Target, precision: Precision | None, block_size: int | None)
                 expected=" or ".join(map(str, known)),
                 fix="choose one of them",
             )
+    if method != "rtn" and precision != "int4":
+        raise InputError(
+            f"--quantisation {method} with --precision {precision}",
+            expected="--precision int4, whose blocks have scales to choose",
+            fix="leave --quantisation out, or pass --precision int4",
+        )
     channel = Scheme(8, None)
-    stored = {"int8": (channel, channel), "int4": (Scheme(4, block_size), channel)}
+    stored = {"int8": (channel, channel), "int4": (Scheme(4, block_size, method), channel)}
     decoder, head = stored.get(precision, (None, None))
-    embedding = "F32" if precision == "fp32" else "F16"
-    return precision, Schemes(decoder, head, embedding, facts.dtype)
+    return precision, Schemes(
+        decoder, head, EMBEDDINGS[embedding], facts.dtype, vision_int8.SCHEME if vision == "int8" else None
+    )

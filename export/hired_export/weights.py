@@ -1,85 +1,29 @@
 """Weights from a checkpoint into a graph's external data, one tensor at a time and never the model.
 
-An initialiser is written as chunks of rows: the checkpoint's own, of the transposed matrix, or quantised.
-A matrix to be transposed is the largest thing held: the source tensor in its stored type, or its integers where it is
-quantised, and a slice of the result.
-Offsets are aligned to 64 bytes, from 1 MiB on to 4096, so that a runtime may map them.
+An initialiser is written as chunks of rows: the checkpoint's own, of the transposed matrix, or quantised; several are
+made at once, in threads (numpy lets them run beside each other). A matrix to be transposed is the largest thing held:
+the source tensor in its stored type, or its integers where it is quantised, and a few slices of the result.
 """
 
 from __future__ import annotations
 
-import contextlib
-import math
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from hired_edge.errors import CheckpointError
-from hired_export.checkpoint import Tensor
+from hired_export.external import ExternalData, refusing_overflow
 from hired_export.lowering.matmul import quantised_name, scales_name
-from hired_export.quantisation import Scheme, dequantise, quantise, signed
+from hired_export.quantisation import Scheme, dequantise, signed
+from hired_export.tensor import Tensor
 
 SLICE_BYTES = 2**25
-
-
-class ExternalData:
-    """A file of tensors beside a graph, written in order. Use as a context manager."""
-
-    def __init__(self, graph_file: Path) -> None:
-        self.path = graph_file.with_name(graph_file.name + ".data")
-        self._file = self.path.open("wb")
-
-    def __enter__(self) -> ExternalData:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
-
-    def write(self, value: ir.Value, chunks: Iterable[NDArray]) -> None:
-        """Writes a tensor's bytes and makes `value` refer to them.
-
-        Args:
-            value: of a float type, which chunks are rounded to; or of an integer type, whose chunks are stored as given
-                (int4 as bytes, the earlier element in the low half).
-            chunks: add up to the value's shape.
-
-        Raises:
-            CheckpointError: a number is beyond the type that it is stored in.
-        """
-        assert value.shape is not None
-        assert value.dtype is not None
-        size = int(math.prod(value.shape.numpy()) * value.dtype.itemsize)  # an itemsize may be half a byte
-        alignment = 4096 if size >= 2**20 else 64
-        offset = -(-self._file.tell() // alignment) * alignment
-        self._file.write(bytes(offset - self._file.tell()))
-        rounded = value.dtype.numpy() if value.dtype.is_floating_point() else None
-        with refusing_overflow(str(value.name)):
-            for chunk in chunks:
-                self._file.write(np.ascontiguousarray(chunk, rounded).data)
-        written = self._file.tell() - offset
-        assert written == size, f"{value.name}: {written} bytes written, {size} expected"
-        name = os.path.basename(self.path)
-        value.const_value = ir.ExternalTensor(name, offset, size, value.dtype, shape=value.shape, name=str(value.name))
-
-
-@contextlib.contextmanager
-def refusing_overflow(name: str) -> Iterator[None]:
-    """Numbers of the tensor `name` that are too large for the type they are rounded to are an error, not infinity."""
-    try:
-        with np.errstate(over="raise"):
-            yield
-    except FloatingPointError:
-        raise CheckpointError(
-            f"tensor {name} holds numbers too large for the type that it is stored in",
-            expected="float16 weights and scales of at most 65504",
-            fix="export with --target cpu --precision fp32, or use another checkpoint",
-        ) from None
+"""Of a transposed matrix, made by one thread."""
+BLOCK_WEIGHTS = 2**18
+"""Quantised by one thread at a time: few enough that its steps find them in the cache."""
 
 
 @dataclass(frozen=True)
@@ -90,53 +34,107 @@ class QuantisationError:
     value: float
 
 
-def transposed(tensor: Tensor) -> Iterator[NDArray[np.float32]]:
-    """(out, in) -> (in, out), a slice of inputs at a time, each of SLICE_BYTES or of one input."""
+def write_plain(data: ExternalData, graph: ir.Graph, name: str, tensor: Tensor, *, transpose: bool) -> None:
+    """Writes a tensor, or its transpose, in the type of its initialiser."""
+    value = graph.initializers[name]
+    if data.kept(name) is not None:
+        data.skip(value)
+        return
+    data.write_parts(value, transposed(tensor) if transpose else _rows(tensor))
+    data.done(name)
+
+
+def _rows(tensor: Tensor) -> Iterator[Callable[[], NDArray[np.float32]]]:
+    for start, stop in tensor.spans():
+        yield partial(tensor.rows, start, stop)
+
+
+def transposed(tensor: Tensor) -> Iterator[Callable[[], NDArray[np.float32]]]:
+    """(out, in) -> (in, out): what makes the slices of inputs, in order, each of SLICE_BYTES or of one input."""
     source = tensor.stored()
     inputs = max(1, SLICE_BYTES // (4 * len(source)))
     for start in range(0, source.shape[1], inputs):
-        yield tensor.widen(np.ascontiguousarray(source[:, start : start + inputs].T))
+        yield partial(_transposed, tensor, source[:, start : start + inputs])
+
+
+def _transposed(tensor: Tensor, columns: NDArray) -> NDArray[np.float32]:
+    return tensor.widen(np.ascontiguousarray(columns.T))
 
 
 def write_quantised(
     data: ExternalData, graph: ir.Graph, name: str, tensor: Tensor, scheme: Scheme
 ) -> QuantisationError:
-    """Quantises a matrix a chunk of rows at a time; the scales follow the integers in the file."""
-    value, scale_value = graph.initializers[quantised_name(name)], graph.initializers[scales_name(name)]
-    scales: list[NDArray[np.float32]] = []
-    squares = np.zeros(2)  # of the error, of the weights
-
-    def chunks() -> Iterator[NDArray[np.uint8]]:
-        for rows in tensor.chunks():
-            packed, scale = quantise(rows, scheme)
-            error = dequantise(packed, scale, scheme, rows.shape[1]) - rows
-            squares[:] += np.square(error, dtype=np.float64).sum(), np.square(rows, dtype=np.float64).sum()
-            scales.append(scale)
-            yield packed
-
-    blocks = value.dtype == ir.DataType.UINT8  # MatMulNBits' layout is the quantiser's own; the other is (in, out)
-    data.write(value, chunks() if blocks else _linear(chunks(), scheme, tensor.shape[1]))
-    joined = np.concatenate(scales)  # (out, blocks)
+    """Quantises a matrix; the scales follow the integers in the file."""
+    values = graph.initializers[quantised_name(name)], graph.initializers[scales_name(name)]
+    kept = data.kept(name)
+    if kept is not None:
+        assert kept.error is not None
+        for value in values:
+            data.skip(value)
+        return QuantisationError(name, kept.error)
+    job = _Quantisation(tensor, scheme, quantised_name(name))
+    blocks = values[0].dtype == ir.DataType.UINT8  # MatMulNBits' layout is the quantiser's own; the other is (in, out)
+    if blocks:
+        data.write(values[0], data.ahead(job.parts(job.packed)))
+    else:
+        whole = np.empty((tensor.shape[1], tensor.shape[0] * scheme.bits // 8), np.uint8)
+        for _ in data.ahead(job.parts(partial(job.linear, whole))):
+            pass
+        data.write(values[0], [whole])
+    scales = job.scales
     if not blocks:
-        joined = joined[:, 0] if scheme.block_size is None else joined.T
-    data.write(scale_value, [joined.reshape(-1)])
-    return QuantisationError(name, float(np.sqrt(squares[0] / squares[1])) if squares[1] else 0.0)
+        scales = scales[:, 0] if scheme.block_size is None else scales.T
+    data.write(values[1], [scales.reshape(-1)])
+    data.done(name, job.error)
+    return QuantisationError(name, job.error)
 
 
-def _linear(chunks: Iterable[NDArray[np.uint8]], scheme: Scheme, inputs: int) -> Iterator[NDArray[Any]]:
-    """DequantizeLinear's layout: int8 (in, out), or two neighbours of it a byte, the earlier one in the low half.
+class _Quantisation:
+    """One matrix (out, in), quantised in any order of its rows."""
 
-    Args:
-        chunks: of the whole matrix, (out, blocks, bytes), which is held; each result is of some blocks of inputs.
-    """
-    packed = list(chunks)
-    blocks = max(1, SLICE_BYTES // (scheme.storage_block * sum(map(len, packed))))
-    width = blocks * scheme.storage_block
-    for i, start in enumerate(range(0, inputs, width)):
-        parts = [rows[:, i * blocks : (i + 1) * blocks] for rows in packed]
-        integers = np.concatenate([signed(part, scheme, min(width, inputs - start)) for part in parts]).T
-        if scheme.bits == 8:
-            yield integers
-        else:
-            pairs = np.ascontiguousarray(integers).reshape(-1, 2).view(np.uint8) & 15
-            yield pairs[:, 0] | pairs[:, 1] << 4
+    def __init__(self, tensor: Tensor, scheme: Scheme, name: str) -> None:
+        outputs, inputs = tensor.shape
+        assert outputs % 2 == 0 or scheme.bits == 8, f"{name}: {outputs} outputs"  # by _check_blocks
+        rows = max(8, BLOCK_WEIGHTS // inputs // 8 * 8)  # int4 shares a byte by pairs, a checkpoint's words by eights
+        self._spans = [(start, min(start + rows, outputs)) for start in range(0, outputs, rows)]
+        self._squares = np.zeros((len(self._spans), 2))  # of the error, of the weights
+        self._tensor, self._scheme, self._name = tensor, scheme, name
+        self.scales = np.empty((outputs, scheme.blocks(inputs)), np.float32)
+
+    def parts(self, function: Callable[[int], NDArray]) -> Iterator[Callable[[], NDArray]]:
+        for index in range(len(self._spans)):
+            yield partial(function, index)
+
+    @property
+    def error(self) -> float:
+        """rms(w' - w) / rms(w)."""
+        error, weights = self._squares.sum(axis=0)
+        return float(np.sqrt(error / weights)) if weights else 0.0
+
+    def packed(self, index: int) -> NDArray[np.uint8]:
+        """One span of rows, (rows, blocks, bytes); its scales and its error are noted."""
+        start, stop = self._spans[index]
+        with refusing_overflow(self._name):
+            rows, (packed, scales) = self._tensor.quantised_rows(start, stop, self._scheme)
+        self.scales[start:stop] = scales
+        error = dequantise(packed, scales, self._scheme, rows.shape[1]) - rows
+        self._squares[index] = _squares(error), _squares(rows)
+        return packed
+
+    def linear(self, whole: NDArray[np.uint8], index: int) -> NDArray[np.uint8]:
+        """The same in DequantizeLinear's layout, into its columns of the whole matrix.
+
+        Args:
+            whole: int8 (in, out), or two neighbours of it a byte, the earlier one in the low half.
+        """
+        start, stop = self._spans[index]
+        integers = signed(self.packed(index), self._scheme, len(whole)).view(np.uint8)
+        if self._scheme.bits == 4:
+            start, stop = start // 2, stop // 2
+            integers = integers[0::2] & 15 | integers[1::2] << 4
+        whole[:, start:stop] = integers.T
+        return whole
+
+
+def _squares(values: NDArray[np.float32]) -> float:
+    return float(np.square(values, dtype=np.float64).sum())

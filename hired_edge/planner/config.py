@@ -1,7 +1,7 @@
 """config.json -> `ModelShape`, with what transformers' config classes fill in where a file leaves keys out.
 
-Two layouts are read: the Hub's (`text_config` and `vision_config`, of transformers 4 and 5), and the original one of
-LLaVA-1.5 and ShareGPT4V (the decoder's keys at the top, the tower by name). What it does not know: whether an export
+Two layouts are read: the Hub's (`text_config` and `vision_config`, of transformers 4 and 5), and the original one
+(`original.py`; the decoder's keys at the top, the tower by name). What it does not know: whether an export
 supports the activation or the rotary scaling (the exporter refuses those), since no byte depends on them.
 """
 
@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hired_edge.errors import CheckpointError, InputError
 from hired_edge.planner.defaults import CLIP, CLIP_L_336, FAMILIES, SEVEN_B, TEXT_MODELS, Text
+from hired_edge.planner.original import hub_layout, pinpoints, refused
 from hired_edge.planner.published import PUBLISHED
 from hired_edge.planner.shapes import ModelShape, TextShape, TowerShape
 from hired_edge.tiling import TilingRules
@@ -23,9 +23,6 @@ from hired_edge.tiling import TilingRules
 CONFIG_NAME = "config.json"
 MOST_BYTES = 2**24
 """Of a file that is read as a config."""
-
-ORIGINAL = ("llava_llama", "share4v", "llava")
-"""`model_type` of the original layouts; "llava" is also the Hub's, which has a `text_config`."""
 
 
 def read_config(where: str) -> dict[str, Any]:
@@ -68,13 +65,13 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape:
     config = hub_layout(config)
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
-        raise _refused(f"model_type {str(config.get('model_type'))[:40]!r}", " or ".join(FAMILIES))
+        raise refused(f"model_type {str(config.get('model_type'))[:40]!r}", " or ".join(FAMILIES))
     top = {**family.defaults, **_given(config)}
     text, tower = _section(config, "text_config", "llama"), _section(config, "vision_config", "clip_vision_model")
     if tower["model_type"] != "clip_vision_model":
-        raise _refused(f"vision tower {str(tower['model_type'])[:40]!r}", "clip_vision_model")
+        raise refused(f"vision tower {str(tower['model_type'])[:40]!r}", "clip_vision_model")
     tower = {**(CLIP_L_336 if config.get("vision_config") is None else CLIP), **tower}
-    pinpoints = _pinpoints(top["image_grid_pinpoints"]) if family.tiling == "anyres" else ()
+    grids = pinpoints(top["image_grid_pinpoints"]) if family.tiling == "anyres" else ()
     sizes = _sizes("vision_config", tower, tuple(CLIP))
     tied = bool(top["tie_word_embeddings"]) or bool(text.get("tie_word_embeddings", False))
     return ModelShape(
@@ -87,41 +84,16 @@ def model_shape(config: Mapping[str, Any]) -> ModelShape:
             intermediate_size=sizes["intermediate_size"],
             heads=sizes["num_attention_heads"],
         ),
-        tiling=TilingRules(family.tiling, sizes["image_size"], sizes["patch_size"], pinpoints),
+        tiling=TilingRules(family.tiling, sizes["image_size"], sizes["patch_size"], grids),
         projector_bias=bool(top["multimodal_projector_bias"]),
         newline=family.newline,
     )
 
 
-def hub_layout(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config as the Hub's LLaVA-1.5 repositories would have it; those of the Hub's layout stay as they are.
-
-    Raises:
-        CheckpointError: an original layout with a tower or a projector that is not supported.
-    """
-    if "mm_vision_tower" not in config:
-        return config
-    if config.get("model_type") not in ORIGINAL:
-        raise _refused(f"model_type {str(config.get('model_type'))[:40]!r}", " or ".join(ORIGINAL))
-    tower = str(config["mm_vision_tower"])
-    # The towers of LLaVA-1.5 (clip-vit-large-patch14-336) and ShareGPT4V (..._vit-large336-l12): one shape.
-    if not re.search(r"vit-large.*336", tower):
-        raise _refused(f"mm_vision_tower {tower[:60]!r}", "a CLIP ViT-L of 336 px")
-    if config.get("mm_projector_type", "linear") != "mlp2x_gelu":
-        raise _refused(f"mm_projector_type {str(config.get('mm_projector_type'))[:40]!r}", "mlp2x_gelu")
-    own = {key: value for key, value in config.items() if not key.startswith("mm_") and key != "model_type"}
-    return {
-        "model_type": "llava",
-        "text_config": {**own, "model_type": "llama"},
-        "vision_config": dict(CLIP_L_336),
-        "vision_feature_layer": config.get("mm_vision_select_layer", -2),
-    }
-
-
 def _section(config: Mapping[str, Any], name: str, model_type: str) -> dict[str, Any]:
     section = config.get(name) or {}
     if not isinstance(section, Mapping):
-        raise _refused(f"{name} {type(section).__name__}", "an object")
+        raise refused(f"{name} {type(section).__name__}", "an object")
     return {"model_type": model_type, **_given(section)}
 
 
@@ -134,7 +106,7 @@ def _given(section: Mapping[str, Any]) -> dict[str, Any]:
 def _text(given: Mapping[str, Any], tied: bool) -> TextShape:
     facts = TEXT_MODELS.get(str(given["model_type"]))
     if facts is None:
-        raise _refused(f"text model {str(given['model_type'])[:40]!r}", " or ".join(TEXT_MODELS))
+        raise refused(f"text model {str(given['model_type'])[:40]!r}", " or ".join(TEXT_MODELS))
     text = {**facts.defaults, **given}
     if text.get("num_key_value_heads") is None:
         text["num_key_value_heads"] = text["num_attention_heads"]
@@ -142,7 +114,7 @@ def _text(given: Mapping[str, Any], tied: bool) -> TextShape:
     sizes = _sizes("text_config", text, names)
     heads, kv_heads = sizes["num_attention_heads"], sizes["num_key_value_heads"]
     if heads % kv_heads:
-        raise _refused(f"{heads} heads for {kv_heads} kv heads", "a whole number of heads per kv head")
+        raise refused(f"{heads} heads for {kv_heads} kv heads", "a whole number of heads per kv head")
     text.setdefault("head_dim", sizes["hidden_size"] // heads)
     head_dim = _sizes("text_config", text, ("head_dim",))["head_dim"]
 
@@ -177,43 +149,23 @@ def _window(text: Mapping[str, Any], facts: Text, layers: int) -> int | None:
     first = text.get("max_window_layers", 0)  # of qwen2: the layers before it see everything
     if type(first) is not int or not isinstance(kinds, (list, type(None))):
         got = f"max_window_layers {str(first)[:40]} and layer_types {str(kinds)[:40]}"
-        raise _refused(got, "a whole number, and a list where there is one")
+        raise refused(got, "a whole number, and a list where there is one")
     windowed = [kind == "sliding_attention" for kind in kinds] if kinds else [i >= first for i in range(layers)]
     if any(windowed) and not all(windowed):
-        raise _refused(f"a sliding window of {window} in some layers only", "the same attention in every layer")
+        raise refused(f"a sliding window of {window} in some layers only", "the same attention in every layer")
     return window if all(windowed) else None
 
 
 def _feature_layer(layer: object, layers: int) -> int:
     """`hidden_states[0]` is the embeddings: entry i is the output of encoder layer i - 1."""
     if type(layer) is not int or not 0 <= (found := (layer if layer >= 0 else layers + 1 + layer) - 1) < layers:
-        raise _refused(f"vision_feature_layer {str(layer)[:40]}", f"one layer of the tower's {layers}")
+        raise refused(f"vision_feature_layer {str(layer)[:40]}", f"one layer of the tower's {layers}")
     return found
-
-
-def _pinpoints(given: object) -> tuple[tuple[int, int], ...]:
-    pairs = [_pair(pair) for pair in given] if isinstance(given, (list, tuple)) else []
-    found = tuple(pair for pair in pairs if pair is not None)
-    if not found or len(found) < len(pairs):
-        raise _refused(f"image_grid_pinpoints {str(given)[:80]}", "pairs of whole numbers (height, width)")
-    return found
-
-
-def _pair(given: object) -> tuple[int, int] | None:
-    if not isinstance(given, (list, tuple)) or len(given) != 2 or not all(type(side) is int for side in given):
-        return None
-    return given[0], given[1]
 
 
 def _sizes(section: str, given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, int]:
     for name in names:
         value = given[name]
         if type(value) is not int or not 1 <= value < 2**31:
-            raise _refused(f"{section}.{name} {str(value)[:40]}", "1 or more")
+            raise refused(f"{section}.{name} {str(value)[:40]}", "1 or more")
     return {name: given[name] for name in names}
-
-
-def _refused(got: str, expected: str) -> CheckpointError:
-    return CheckpointError(
-        f"config.json says {got}", expected=expected, fix="use a checkpoint of a supported architecture"
-    )

@@ -3,8 +3,8 @@
 Weights and cache are exact (the exporter's own arithmetic). What lives between two operators is an estimate, made of
 the widths of one layer: measured with ONNX Runtime's CPU provider, which keeps an MLP's five intermediate results
 (gate, sigmoid, SiLU, up, product; in the tower fc1, its bias, scaled, sigmoid, product), and given back by the
-allocator so late that tower and prefill add up, and more (`TargetStorage.slack`). A GPU engine's own workspace is
-assumed to be no larger. Where attention is no fused kernel (`TargetStorage.scores`), its scores and the mask that is
+allocator so late that tower and prefill add up, and more (`TargetStorage.slack`). A prefill on the CPU goes in chunks
+(`TargetStorage.chunk`). A GPU engine's own workspace is assumed to be no larger. Where attention is no fused kernel (`TargetStorage.scores`), its scores and the mask that is
 added to them are counted.
 
 What it does not know: an engine's tactics, and the picture as its file decodes.
@@ -151,12 +151,14 @@ def language_workspace(model: ModelShape, target: Target, limits: Limits) -> int
     """Bytes of a prefill of every row's visual and text tokens: an MLP, or attention that writes its scores."""
     text, facts = model.text, TARGETS[target]
     row = limits.visual_tokens + limits.text_tokens
-    mlp = row * (MLP_WIDTHS * text.intermediate_size + DECODER_WIDTHS * text.hidden_size)
-    pairs = row * (limits.max_sequence_length + row) if facts.scores else 0
+    tokens = limits.batch * row
+    at_once = tokens if facts.chunk is None else min(tokens, facts.chunk)
+    mlp = at_once * (MLP_WIDTHS * text.intermediate_size + DECODER_WIDTHS * text.hidden_size)
+    pairs = tokens * (limits.max_sequence_length + row) if facts.scores else 0
     scores = SCORE_COPIES * text.heads * pairs
     mask = text.heads // text.kv_heads * pairs * ITEMSIZE["float32"]
-    parts = row * text.hidden_size * ITEMSIZE["float32"]
-    return limits.batch * (int(facts.slack * facts.item * max(mlp, scores)) + mask + parts)
+    parts = tokens * text.hidden_size * ITEMSIZE["float32"]
+    return int(facts.slack * facts.item * max(mlp, scores)) + mask + parts
 
 
 @dataclass(frozen=True)

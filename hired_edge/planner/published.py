@@ -1,7 +1,8 @@
-"""config.json of the models that the paper measures, as far as sizes go: to plan or to profile without a download.
+"""config.json of the models that the paper measures and of their larger relatives, as far as sizes go.
 
-What a file leaves out is left out here as well: the defaults are `config.py`'s. Each row names where its figures were
-looked up; the files themselves are on the Hub under the same names.
+They are there to plan or to profile without a download. What a file leaves out is left out here as well: the defaults
+are `config.py`'s. Each row names where its figures were looked up; the files themselves are on the Hub under the same
+names.
 """
 
 from __future__ import annotations
@@ -68,6 +69,45 @@ _MISTRAL_7B = {
     "sliding_window": None,
     "vocab_size": 32064,
 }
+_YI_34B = {
+    "model_type": "llama",
+    "eos_token_id": 7,
+    "hidden_size": 7168,
+    "intermediate_size": 20480,
+    "max_position_embeddings": 4096,
+    "num_attention_heads": 56,
+    "num_hidden_layers": 60,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 5000000.0,
+    "vocab_size": 64064,
+}
+_LLAMA_3_8B = {
+    "model_type": "llama",
+    "bos_token_id": 128000,
+    "eos_token_id": 128009,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 8192,
+    "num_key_value_heads": 8,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 500000.0,
+    "vocab_size": 128320,
+}
+_QWEN_72B = {
+    "model_type": "qwen2",
+    "eos_token_id": 151645,
+    "hidden_size": 8192,
+    "intermediate_size": 24576,
+    "max_position_embeddings": 32768,
+    "num_attention_heads": 64,
+    "num_hidden_layers": 80,
+    "num_key_value_heads": 64,
+    "rms_norm_eps": 1e-06,
+    "rope_theta": 1000000.0,
+    "use_sliding_window": False,
+    "vocab_size": 152064,
+}
+_QWEN_110B = {**_QWEN_72B, "intermediate_size": 49152, "num_key_value_heads": 8}
 _CONVERSION = "transformers' convert_llava_next_weights_to_hf.py (vocabulary padded to a multiple of 64, as in 7b)"
 
 PUBLISHED: dict[str, Published] = {
@@ -87,6 +127,23 @@ PUBLISHED: dict[str, Published] = {
         "llava-hf/llava-v1.6-mistral-7b-hf, config.json as TensorRT-LLM's tests quote it",
         {**_NEXT, "text_config": _MISTRAL_7B},
     ),
+    "llava-v1.6-34b": Published(
+        "NousResearch/Nous-Hermes-2-Yi-34B (01-ai/Yi-34B's sizes, as benchmarks of LLM runtimes list them); image token"
+        " and vocabulary as in llava-hf/llava-v1.6-34b-hf",
+        {**_NEXT, "image_token_index": 64000, "text_config": _YI_34B},
+    ),
+    "llama3-llava-next-8b": Published(
+        "meta-llama/Meta-Llama-3-8B-Instruct; image token and vocabulary as in llava-hf/llama3-llava-next-8b-hf",
+        {**_NEXT, "image_token_index": 128256, "text_config": _LLAMA_3_8B},
+    ),
+    "llava-next-72b": Published(
+        "Qwen/Qwen1.5-72B-Chat (by its model card without grouped heads; 72.3 thousand million weights)",
+        {**_NEXT, "image_token_index": 151646, "text_config": _QWEN_72B},
+    ),
+    "llava-next-110b": Published(
+        "Qwen/Qwen1.5-110B-Chat (grouped heads; 111.2 thousand million weights)",
+        {**_NEXT, "image_token_index": 151646, "text_config": _QWEN_110B},
+    ),
     "sharegpt4v-7b": Published(
         "Lin-Chen/ShareGPT4V-7B: by its model card LLaVA-1.5-7B's config.json but for model_type and architectures;"
         " its tower's name as evaluations quote it",
@@ -95,6 +152,7 @@ PUBLISHED: dict[str, Published] = {
             "model_type": "share4v",
             "hidden_act": "silu",
             "hidden_size": 4096,
+            "image_aspect_ratio": "pad",
             "intermediate_size": 11008,
             "max_position_embeddings": 4096,
             "mm_hidden_size": 1024,

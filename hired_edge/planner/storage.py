@@ -12,7 +12,7 @@ from typing import Literal
 
 from hired_edge.errors import InputError
 from hired_edge.manifest import FloatType, Precision, Target
-from hired_edge.plan import ITEMSIZE
+from hired_edge.plan import ITEMSIZE, PREFILL_CHUNK
 from hired_edge.planner.shapes import ModelShape, Tensors
 
 GRAPH_BYTES_PER_LAYER = 6 * 2**10
@@ -33,6 +33,7 @@ class TargetStorage:
         cache: whether `present.*` is the cache itself or the new keys and values alone.
         masked: whether the language graph takes a mask (B, 1, S, M).
         scores: whether attention writes its scores (B, H, S, M + S) to memory, being no fused kernel.
+        chunk: positions of a prefill that are computed at a time, all rows together; None for all of them.
         slack: what an allocator takes for what lives at once. On the CPU it is glibc's, which holds freed blocks
             back: 1.06 and 1.4 were measured, by fixing its mmap threshold. A GPU engine's workspace is one block.
     """
@@ -44,6 +45,7 @@ class TargetStorage:
     cache: Literal["in_place", "append"]
     masked: bool
     scores: bool
+    chunk: int | None
     slack: float
 
     @property
@@ -52,12 +54,14 @@ class TargetStorage:
         return ITEMSIZE[self.dtype]
 
 
-_TENSORRT = TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "in_place", True, False, 1.0)
+_TENSORRT = TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "in_place", True, False, None, 1.0)
 TARGETS: dict[Target, TargetStorage] = {
-    "cpu": TargetStorage("float32", ("fp32", "int8", "int4"), (32, 64, 128), True, "in_place", False, False, 1.2),
+    "cpu": TargetStorage(
+        "float32", ("fp32", "int8", "int4"), (32, 64, 128), True, "in_place", False, False, PREFILL_CHUNK, 1.2
+    ),
     "cuda": _TENSORRT,
     "jp7": _TENSORRT,
-    "jp6": TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "append", True, True, 1.0),
+    "jp6": TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "append", True, True, None, 1.0),
 }
 _BITS: dict[Precision, int | None] = {"fp32": None, "fp16": None, "int8": 8, "int4": 4}
 

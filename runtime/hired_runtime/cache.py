@@ -100,13 +100,13 @@ class KVCache(CacheRules):
         for array in self.arrays:
             array.fill(0)
 
-    def places(self, batch: int) -> list[Place]:
-        """Where the first `batch` rows lie."""
-        rows = [array[:batch] for array in self.arrays]
+    def places(self, batch: int, first: int = 0) -> list[Place]:
+        """Where `batch` rows from `first` on lie."""
+        rows = [array[first : first + batch] for array in self.arrays]
         return [Place("cpu", 0, array.dtype, array.shape, array.ctypes.data) for array in rows]
 
-    def append(self, index: int, update: NDArray, starts: Ints) -> None:
-        """Writes the new keys or values (B, G, S, Dh) of an `append` graph behind each row's past."""
+    def append(self, index: int, update: NDArray, starts: Ints, first: int = 0) -> None:
+        """Writes the new keys or values (B, G, S, Dh) of an `append` graph behind the past of rows from `first` on."""
         tokens = update.shape[2]
         for row, start in enumerate(starts):
-            self.arrays[index][row, :, start : start + tokens] = update[row]
+            self.arrays[index][first + row, :, start : start + tokens] = update[row]

@@ -111,7 +111,10 @@ def kept_panels(
         kept[partition, np.asarray(patches, np.int64)] = True
     squashed = tiling.rules.kind == "anyres" if rules is None else rules.shortest_edge is None
     seen = 1.0 if rules is None or rules.shortest_edge is None else rules.image_size / rules.shortest_edge
-    shown = picture if squashed else _around_centre(picture)
+    if rules is not None and rules.pad_colour is not None:
+        shown, squashed = _squared(picture, rules.pad_colour), False
+    else:
+        shown = picture if squashed else _around_centre(picture)
     resized = shown.resize(_panel_size(*shown.size), Image.Resampling.BICUBIC)
     panels = [_base_panel(resized, tiling, kept[0], None if squashed else seen)]
     if tiling.tiles > 1:
@@ -157,6 +160,16 @@ def _around_centre(picture: Image.Image) -> Image.Image:
     width, height = (min(side, longest) for side in picture.size)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
     return picture.crop((left, top, left + width, top + height))
+
+
+def _squared(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    """The picture padded to a square, as the vision tower sees it, and no larger than a panel."""
+    scale = min(1.0, _LONG_SIDE_MAX / max(picture.size))
+    width, height = (max(1, round(side * scale)) for side in picture.size)
+    side = max(width, height)
+    square = Image.new("RGB", (side, side), colour)
+    square.paste(picture.resize((width, height), Image.Resampling.BICUBIC), ((side - width) // 2, (side - height) // 2))
+    return square
 
 
 def _panel_size(width: int, height: int) -> tuple[int, int]:

@@ -1,12 +1,14 @@
 """The ONNX Runtime backend: on the CPU for graphs of every target, on an NVIDIA GPU for those that keep to ONNX.
 
 Every large buffer is bound to memory allocated at loading. The cache's past and present are bound to the same address,
-so a step writes it in place and copies nothing; on a GPU it never leaves the device. What ONNX Runtime's Python
+so a step writes it in place and copies nothing; on a GPU it never leaves the device. On the CPU a long prompt goes in
+chunks, a row at a time, so that what lives between two operators does not grow with it. What ONNX Runtime's Python
 interface cannot do is copy a part of a device's tensor: there a picture's features cross whole (LLaVA-NeXT: 24 MB).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from hired_edge.bundle import Bundle
 from hired_edge.errors import BundleError
 from hired_edge.limits import Limits
 from hired_edge.manifest import Manifest
+from hired_edge.plan import PREFILL_CHUNK
 from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
 from hired_runtime.cache import KVCache
 from hired_runtime.ort_errors import reported
@@ -60,7 +63,8 @@ def _check_window(manifest: Manifest) -> None:
         )
 
 
-def _session(path: Path, threads: int | None, provider: str) -> ort.InferenceSession:
+def session_options(threads: int | None) -> ort.SessionOptions:
+    """Of both graphs. `threads`: None = ONNX Runtime's own choice, as many as there are cores."""
     options = ort.SessionOptions()
     options.log_severity_level = WARNINGS_OFF
     # Where int4 DequantizeLinear and MatMul are fused, activations stay as they are, as on a GPU.
@@ -69,12 +73,16 @@ def _session(path: Path, threads: int | None, provider: str) -> ort.InferenceSes
     options.enable_cpu_mem_arena = False
     if threads is not None:
         options.intra_op_num_threads = threads
+    return options
+
+
+def _session(path: Path, threads: int | None, provider: str) -> ort.InferenceSession:
     with reported(
         f"load {path.name}",
         expected="a version that runs this bundle's opset (1.23.2 or newer for --target cpu)",
         fix="upgrade onnxruntime, or export again with this version's hired-edge",
     ):
-        return ort.InferenceSession(str(path), options, providers=session_providers(provider))
+        return ort.InferenceSession(str(path), session_options(threads), providers=session_providers(provider))
 
 
 def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
@@ -121,7 +129,7 @@ class OrtLanguage:
 
     def __init__(self, bundle: Bundle, limits: Limits, threads: int | None, provider: str = CPU) -> None:
         text, graph = bundle.manifest.text, bundle.manifest.language_graph(limits)
-        self._session = _session(bundle.path(graph.file), threads, provider)
+        self.use(_session(bundle.path(graph.file), threads, provider))
         self._inputs = set(graph.inputs)
         self._text = text
         slots = bundle.manifest.cache_length(limits)
@@ -132,37 +140,61 @@ class OrtLanguage:
         else:
             self.cache = KVCache(text, limits.batch, slots)
         self._logits = np.zeros((limits.batch, text.vocab_size), np.float32)
-        self._binding = self._session.io_binding()
-        self._bound_rows = 0
+        self.chunk = PREFILL_CHUNK if provider == CPU else None
+        """Positions of all rows together that one run takes at most; None for any number."""
+
+    def use(self, session: ort.InferenceSession) -> None:
+        """Runs are this session's from now on: of the same graph, with other options (a profile's)."""
+        self.session, self._binding = session, session.io_binding()
+        self._bound_rows = slice(0, 0)
 
     def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
         batch, tokens, _ = inputs_embeds.shape
         self.cache.check_step(starts, tokens)
         embeds = inputs_embeds.astype(self._text.activation_dtype, copy=False)
+        if tokens == 1 or self.chunk is None or batch * tokens <= self.chunk:
+            self._run(slice(0, batch), embeds, starts, last_token)
+        else:
+            for row in range(batch):
+                self._run_in_chunks(row, embeds[row, : last_token[row] + 1], starts[row], self.chunk)
+        return self._logits[:batch]
+
+    def _run_in_chunks(self, row: int, embeds: NDArray, start: int, chunk: int) -> None:
+        """One row's tokens (S, D), without padding: GroupQueryAttention takes a past and more than one token of one
+        row only. The logits are those of the last chunk."""
+        count = -(-len(embeds) // chunk)
+        bounds = [len(embeds) * i // count for i in range(count + 1)]
+        for first, stop in pairwise(bounds):
+            ends = np.array([stop - first - 1])
+            self._run(slice(row, row + 1), embeds[None, first:stop], np.array([start + first]), ends)
+
+    def _run(self, rows: slice, embeds: NDArray, starts: Ints, last_token: Ints) -> None:
+        """One run of the graph over `rows` of the cache and the logits."""
+        batch, tokens, _ = embeds.shape
         feeds = self.cache.step_inputs(embeds, starts, last_token, self._inputs)
         feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         for name, array in feeds.items():
             _bind(self._binding, "input", name, array)
-        if batch != self._bound_rows:
-            self._bind_rows(batch)
+        if rows != self._bound_rows:
+            self._bind_rows(rows)
         updates = self._bind_updates(batch, tokens) if self.cache.kind == "append" else []
         with reported():
             self._binding.synchronize_inputs()
-            self._session.run_with_iobinding(self._binding)
+            self.session.run_with_iobinding(self._binding)
             self._binding.synchronize_outputs()
         for index, update in enumerate(updates):
-            self.cache.append(index, update, starts)
-        return self._logits[:batch]
+            self.cache.append(index, update, starts, rows.start)
 
-    def _bind_rows(self, batch: int) -> None:
-        """Binds the first `batch` rows of the cache and of the logits; this holds for every step until they change."""
-        _bind(self._binding, "output", "logits", self._logits[:batch])
-        for past, present, place in zip(*self.cache.names, self.cache.places(batch), strict=True):
+    def _bind_rows(self, rows: slice) -> None:
+        """Binds these rows of the cache and of the logits; this holds for every run until they change."""
+        _bind(self._binding, "output", "logits", self._logits[rows])
+        places = self.cache.places(rows.stop - rows.start, rows.start)
+        for past, present, place in zip(*self.cache.names, places, strict=True):
             with reported():
                 self._binding.bind_input(past, *place)
                 if self.cache.kind == "in_place":
                     self._binding.bind_output(present, *place)
-        self._bound_rows = batch
+        self._bound_rows = rows
 
     def _bind_updates(self, batch: int, tokens: int) -> list[NDArray]:
         """Outputs of an `append` graph: the new keys and values, to be written into the cache after the step."""

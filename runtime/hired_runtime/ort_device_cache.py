@@ -37,10 +37,10 @@ class DeviceCache(CacheRules):
             for value in self._values:
                 value.update_inplace(self._zeros)
 
-    def places(self, batch: int) -> list[Place]:
-        """Where the first `batch` rows lie."""
-        shape = (batch, *self._zeros.shape[1:])
-        return [Place(self._device, 0, self._zeros.dtype, shape, value.data_ptr()) for value in self._values]
+    def places(self, batch: int, first: int = 0) -> list[Place]:
+        """Where `batch` rows from `first` on lie."""
+        shape, skipped = (batch, *self._zeros.shape[1:]), first * self._zeros[0].nbytes
+        return [Place(self._device, 0, self._zeros.dtype, shape, value.data_ptr() + skipped) for value in self._values]
 
-    def append(self, index: int, update: NDArray, starts: Ints) -> None:
+    def append(self, index: int, update: NDArray, starts: Ints, first: int = 0) -> None:
         raise AssertionError("an append graph runs on the CPU")

@@ -1,8 +1,9 @@
 """A picture and its tiling -> `pixel_values`, equal to the last bit to the PIL-backed processors of `transformers`.
 
-Those are `LlavaNextImageProcessorPil` (anyres) and `CLIPImageProcessorPil` or `LlavaImageProcessorPil` (single). Equal
-means with the same Pillow: version 13 resizes pictures that lose height in another order than 12, and rounds otherwise.
-Everything stays in bytes until the end, where one look-up normalises all tiles.
+Those are `LlavaNextImageProcessorPil` (anyres) and `CLIPImageProcessorPil` or `LlavaImageProcessorPil` (single; padded
+to a square as the original LLaVA-1.5's `expand2square` does, where the rules say so). Equal means with the same Pillow:
+version 13 resizes pictures that lose height in another order than 12, and rounds otherwise. Everything stays in
+bytes until the end, where one look-up normalises all tiles.
 
 Knows nothing of files, models or budgets.
 """
@@ -22,6 +23,9 @@ Bytes: TypeAlias = NDArray[np.uint8]
 
 # An enlarged picture of more pixels is not made whole just to cut out its centre: 336 px high, 3000x1 is 339 million.
 _LARGE_PIXELS = 1 << 23
+# Nor is a padded square of more: 65535x1 would be padded to 4.3 thousand million pixels.
+_LARGE_SQUARE = 1 << 25
+_BAND_ROWS = 1024
 
 
 def pixel_values(picture: Image.Image, tiling: Tiling, rules: PreprocessRules) -> NDArray[np.float32]:
@@ -44,6 +48,8 @@ def pixel_values(picture: Image.Image, tiling: Tiling, rules: PreprocessRules) -
 def base_tile(picture: Image.Image, rules: PreprocessRules) -> Bytes:
     """What the base partition sees of the whole picture, (image_size, image_size, 3)."""
     side = rules.image_size
+    if rules.pad_colour is not None:
+        return _padded_tile(picture, rules.pad_colour, rules)
     if rules.shortest_edge is None:
         return _resize(picture, (side, side), rules)
     height, width = _edge_size(picture.height, picture.width, rules.shortest_edge)
@@ -60,6 +66,53 @@ def mosaic(picture: Image.Image, tiling: Tiling, rules: PreprocessRules) -> Byte
         (height, width), (top, _, left, _) = tiling.resized, tiling.padding
         canvas[top : top + height, left : left + width] = _resize(picture, tiling.resized, rules)
     return canvas
+
+
+def _padded_tile(picture: Image.Image, colour: tuple[int, int, int], rules: PreprocessRules) -> Bytes:
+    """The picture in the middle of a square of one colour (`expand2square`), resized, and its centre cut out.
+
+    Of a square too large to be made whole, the picture's rows are narrowed first and lowered then: Pillow's own order
+    up to version 12, so the bytes are the same there.
+    """
+    long, edge = max(picture.size), rules.shortest_edge or rules.image_size
+    left, top = (long - picture.width) // 2, (long - picture.height) // 2
+    if long * long <= _LARGE_SQUARE:
+        square = Image.new("RGB", (long, long), colour)
+        square.paste(picture, (left, top))
+    else:
+        narrow = np.full((long, edge, 3), colour, np.uint8)
+        inside = narrow[top : top + picture.height]
+        if left:
+            _narrow_padded(np.asarray(picture), long, left, inside)
+        else:
+            inside[:] = _resize(picture, (picture.height, edge), rules)
+        square = Image.fromarray(narrow)
+    inset = (edge - rules.image_size) // 2
+    window = slice(inset, inset + rules.image_size)
+    return _resize(square, (edge, edge), rules)[window, window]
+
+
+def _narrow_padded(pixels: Bytes, width: int, left: int, narrow: Bytes) -> None:
+    """Narrows rows that are one colour but for `pixels`, as Pillow would: its integers, where they are not constant.
+
+    Args:
+        pixels: (h, w, 3).
+        width: of the whole rows, px, of which `left` lie before the pixels.
+        narrow: (h, columns, 3) filled with the colour; the columns that see the pixels are written.
+    """
+    colour, end = narrow[0, 0].astype(np.int64), left + pixels.shape[1]
+    taps, weights = _bicubic_taps(width, narrow.shape[1], 0, narrow.shape[1])
+    for column, (places, shares) in enumerate(zip(taps.T, weights.T, strict=True)):
+        seen = (left <= places) & (places < end)
+        if seen.any():
+            part = slice(places[seen].min() - left, places[seen].max() - left + 1)
+            inside = np.bincount(places[seen] - left - part.start, weights=shares[seen])
+            rest = (1 << 21) + colour * shares[~seen].sum()
+            for start in range(0, len(pixels), _BAND_ROWS):
+                rows = slice(start, start + _BAND_ROWS)
+                # Whole numbers below 2^53, so float64 is exact, and its products are fast.
+                total = rest + np.einsum("htc,t->hc", pixels[rows, part].astype(np.float64), inside)
+                narrow[rows, column] = np.clip(total.astype(np.int64) >> 22, 0, 255)
 
 
 def _mosaic_tiles(picture: Image.Image, tiling: Tiling, rules: PreprocessRules) -> Bytes:
@@ -115,17 +168,18 @@ def _enlarged_window(pixels: Bytes, size: tuple[int, int], corner: tuple[int, in
 
 
 def _bicubic_taps(source: int, resized: int, start: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pillow's taps and weights for pixels start .. start + count of `source` px enlarged to `resized` px.
+    """Pillow's taps and weights for pixels start .. start + count of `source` px resized to `resized` px.
 
     Returns:
         Source pixels and their weights (fixed point, 22 fractional bits), (taps, count) each.
     """
     scale = source / resized
     centre = (np.arange(start, start + count) + 0.5) * scale
-    first = np.maximum((centre - 2.0 + 0.5).astype(np.int64), 0)
-    last = np.minimum((centre + 2.0 + 0.5).astype(np.int64), source)
+    spread = max(scale, 1.0)  # fewer pixels than before are means of more
+    first = np.maximum((centre - 2.0 * spread + 0.5).astype(np.int64), 0)
+    last = np.minimum((centre + 2.0 * spread + 0.5).astype(np.int64), source)
     taps = first + np.arange((last - first).max())[:, None]
-    weights = np.where(taps < last, _bicubic(taps - centre + 0.5), 0.0)
+    weights = np.where(taps < last, _bicubic((taps - centre + 0.5) * (1.0 / spread)), 0.0)
     weights /= weights.sum(axis=0)
     # Halves away from zero, as Pillow rounds; rint would round them to even.
     fixed = np.trunc(weights * (1 << 22) + np.copysign(0.5, weights)).astype(np.int64)

@@ -95,6 +95,24 @@ def test_a_single_partition_sees_the_centre(size: tuple[int, int], edge: int) ->
     assert (np.asarray(panel.image)[unseen] < 40).all()
 
 
+@pytest.mark.parametrize("size", [(640, 480), (300, 1200), (400, 400), (65535, 1)], ids=str)
+def test_a_padded_partition_sees_the_square(size: tuple[int, int]) -> None:
+    width, height = size
+    picture, tiling = photo(width, height), tile(height, width, LLAVA)
+    indices = some(tiling, 0.4)
+    rules = PreprocessRules(336, 336, 3, 1 / 255, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), (200, 150, 220))
+    (panel,) = kept_panels(picture, tiling, indices, rules=rules)
+    side, high = panel.image.size
+    assert side == high
+    kept = np.isin(np.arange(576), indices[0]).reshape(24, 24)
+    at = centres(24, 14, 0, 336, side)
+    drawn = np.asarray(panel.image)[np.ix_(at, at)]
+    if width > height:  # the first rows of patches are padding, eligible as all are
+        padding = (drawn[:2], kept[:2])
+        assert (padding[0][padding[1]] == (200, 150, 220)).all()
+        assert (padding[0][~padding[1]].max(axis=-1) < 150).all()
+
+
 @pytest.mark.parametrize("rules", [NEXT, LLAVA], ids=lambda rules: rules.kind)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_everything_kept_is_the_picture_itself(rules: TilingRules, size: tuple[int, int]) -> None:

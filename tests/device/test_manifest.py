@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hired_edge import strict
 from hired_edge.errors import BundleError
 from hired_edge.filenames import beside, check_file_name
-from hired_edge.manifest import FORMAT_VERSION, Manifest, parse_manifest
+from hired_edge.manifest import FORMAT_VERSION, Manifest, Quantisation, parse_manifest
 from tests.tiny.manifests import example_manifest
 
 MANIFEST = example_manifest()
@@ -34,6 +35,18 @@ def test_round_trip_to_the_byte() -> None:
     manifest = parse_manifest(TEXT)
     assert manifest == MANIFEST
     assert strict.dumps(manifest) == TEXT
+
+
+def test_how_scales_were_chosen_is_said_where_it_is_not_by_rounding() -> None:
+    """So bundles from before stay as they are, byte for byte."""
+    plain = replace(MANIFEST.quantisation, precision="int4", bits=4, block_size=32)
+    assert not {"method", "calibration"} & set(strict.to_json(plain))
+    awq = replace(plain, method="awq", calibration="0" * 64)
+    for quantisation in (plain, awq):
+        assert strict.from_json(Quantisation, strict.to_json(quantisation)) == quantisation
+    for other in ({"method": "hqq", "block_size": None}, {"method": "awq", "precision": "int8", "bits": 8}):
+        with pytest.raises(BundleError, match="method is "):
+            replace(plain, **other)
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", True, 1.0, None, [], {}])

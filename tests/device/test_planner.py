@@ -48,6 +48,22 @@ def test_the_text_models_have_their_published_number_of_parameters(name: str, vo
     assert elements(whole.language_tensors) + elements(whole.embedding_tensors) == parameters
 
 
+@pytest.mark.parametrize(
+    ("name", "vocabulary", "parameters"),
+    [
+        # Parameter counts of Yi 34B, Llama 3 8B, Qwen 1.5 72B and 110B.
+        ("llava-v1.6-34b", 64000, 34_388_917_248),
+        ("llama3-llava-next-8b", 128256, 8_030_261_248),
+        ("llava-next-72b", 152064, 72_287_920_128),
+        ("llava-next-110b", 152064, 111_209_914_368),
+    ],
+)
+def test_larger_text_models_have_their_number_of_parameters(name: str, vocabulary: int, parameters: int) -> None:
+    model = model_shape(read_config(name))
+    whole = replace(model, newline=False, text=replace(model.text, vocab_size=vocabulary))
+    assert elements(whole.language_tensors) + elements(whole.embedding_tensors) == parameters
+
+
 def test_the_tower_has_its_published_number_of_parameters() -> None:
     """CLIP ViT-L/14-336's vision model has 303,507,456, its last layer and last norm included."""
     tower = replace(VICUNA.tower, feature_layer=VICUNA.tower.layers - 1)
@@ -207,7 +223,7 @@ def test_every_published_model_can_be_planned(name: str) -> None:
     fp16, int8, int4 = (each.rows[0].fit for each in made.precisions)
     assert fp16.margin < int8.margin < int4.margin
     assert fp16.margin < 256 * MIB  # a 7B in float16 is not practical on 16 GB
-    assert int4.fits
+    assert int4.fits == (elements(model.language_tensors) < 20e9)  # 34B and up are for larger boards
     row = made.precisions[2].rows[0]
     slots, text = row.limits.max_sequence_length, text_model(model, "jp7")
     assert int4.footprint.kv_cache == kv_cache_bytes(text, slots, 1)

@@ -152,6 +152,10 @@ ORIGINAL = PUBLISHED["sharegpt4v-7b"].config
         ({**ORIGINAL, "mm_vision_tower": "google/siglip-so400m-patch14-384"}, "mm_vision_tower"),
         ({**ORIGINAL, "mm_projector_type": "linear"}, "mm_projector_type 'linear'"),
         ({**ORIGINAL, "model_type": "mpt"}, "model_type 'mpt'"),
+        ({**ORIGINAL, "model_type": ["llava"]}, "model_type ['llava']"),
+        ({**ORIGINAL, "image_aspect_ratio": "anyres"}, "mm_patch_merge_type None"),
+        ({**ORIGINAL, "mm_vision_tower": 336}, "mm_vision_tower 336"),
+        ({**ORIGINAL, "mm_hidden_size": 768}, "mm_hidden_size 768"),
     ],
 )
 def test_configs_that_are_not_supported(config: dict[str, Any], message: str) -> None:
@@ -182,6 +186,32 @@ def test_the_tower_of_the_original_layouts() -> None:
     assert model_shape(ORIGINAL).text == dataclasses.replace(
         model_shape(PUBLISHED["llava-1.5-7b"].config).text, vocab_size=32000
     )
+
+
+TILED = {
+    **{key: value for key, value in ORIGINAL.items() if key != "image_aspect_ratio"},
+    "image_aspect_ratio": "anyres",
+    "image_grid_pinpoints": HUB["image_grid_pinpoints"],
+    "mm_patch_merge_type": "spatial_unpad",
+    "mm_vision_tower": "openai/clip-vit-large-patch14-336",
+}
+
+
+@pytest.mark.parametrize(
+    ("model_type", "text", "name"),
+    [
+        ("llava_llama", {}, "llava-v1.6-vicuna-7b"),
+        ("llava", {}, "llava-v1.6-vicuna-7b"),
+        ("llava_mistral", None, "llava-v1.6-mistral-7b"),
+        ("llava_llama", None, "llava-v1.6-34b"),
+        ("llava_llama", None, "llama3-llava-next-8b"),
+        ("llava_qwen", None, "llava-next-72b"),
+    ],
+)
+def test_tiled_models_in_the_original_layout(model_type: str, text: dict[str, Any] | None, name: str) -> None:
+    hub = PUBLISHED[name].config
+    flat = {**TILED, **(hub["text_config"] if text is None else {"vocab_size": 32064}), "model_type": model_type}
+    assert model_shape(flat) == model_shape(hub)
 
 
 def test_inspect_measures_what_was_planned(tmp_path: Path, capsys: Capture) -> None:

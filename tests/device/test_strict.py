@@ -167,3 +167,20 @@ def test_any_text_is_read_or_refused(text: str) -> None:
     except BundleError as error:
         message = str(error)
     assert "\n" not in message
+
+
+@dataclass(frozen=True)
+class Grown:
+    size: int
+    colour: tuple[int, int] | None = strict.optional(None)
+
+
+def test_a_field_that_came_later_is_left_out_where_it_says_nothing_new() -> None:
+    assert strict.to_json(Grown(1)) == {"size": 1}
+    assert strict.to_json(Grown(1, (2, 3))) == {"size": 1, "colour": [2, 3]}
+    for grown in (Grown(1), Grown(1, (2, 3))):
+        assert strict.from_json(Grown, strict.to_json(grown)) == grown
+    with pytest.raises(BundleError, match=r"^manifest.colour has 1 entries; expected 2"):
+        strict.from_json(Grown, {"size": 1, "colour": [2]})
+    with pytest.raises(BundleError, match=r"^manifest.size is missing"):
+        strict.from_json(Grown, {"colour": None})

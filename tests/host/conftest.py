@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tests.host.bundles import Bundles
+from tests.host.original_layouts import Originals
 from tests.host.reference import Measure, Reference
 
 
@@ -18,6 +19,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
     """A factory; the folder is common to the workers of pytest-xdist, each of which has a base of its own."""
     base = tmp_path_factory.getbasetemp()
     return Bundles((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared-bundles")
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Originals:
+    """Checkpoints in original layouts, by name."""
+    return Originals(tmp_path_factory.mktemp("originals"))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,8 @@ from tests.tiny.pictures import TABLE
 GRIDS = ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))
 PROCESSORS = {"anyres": "LlavaNextImageProcessor", "single": "CLIPImageProcessor"}  # as the published checkpoints say
 
+PADDED = "LlavaImageProcessor with do_pad"
+
 # The reference's table (width, height), then degenerate and awkward ones.
 SIZES = [
     *TABLE,
@@ -52,6 +54,8 @@ def config(kind: str, side: int, processor: str) -> dict[str, Any]:
         "resample": 3,
         **dict.fromkeys(("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"), True),
     }
+    if processor == PADDED:
+        base |= {"image_processor_type": "LlavaImageProcessor", "do_pad": True}
     if kind == "anyres":
         base["image_grid_pinpoints"] = [[rows * side, columns * side] for rows, columns in GRIDS]
     return base
@@ -95,6 +99,7 @@ PAIRS = [
     ("anyres", 56, "LlavaNextImageProcessor"),
     ("single", 336, "CLIPImageProcessor"),
     ("single", 112, "LlavaImageProcessor"),
+    ("single", 56, PADDED),
 ]
 
 
@@ -213,6 +218,8 @@ def test_the_longest_slivers_need_no_gigabytes(size: tuple[int, int], tmp_path: 
         ("single", {"size": {"height": 112, "width": 112}}),
         ("single", {"size": {"height": 112, "width": 112}, "do_center_crop": False, "crop_size": None}),
         ("single", {"do_pad": False}),
+        ("single", {"image_processor_type": "LlavaImageProcessor", "do_pad": True}),
+        ("single", {"image_processor_type": "LlavaImageProcessor", "do_pad": True, "image_mean": [0.5, 0.25, 0.1]}),
         ("single", {"image_processor_type": "CLIPImageProcessorFast"}),
         ("single", {"image_processor_type": None, "feature_extractor_type": "CLIPFeatureExtractor"}),
         ("single", {"image_mean": [0.5, 0.25, 0.1], "image_std": [0.5, 1, 2], "rescale_factor": 1 / 127.5}),
@@ -281,6 +288,11 @@ def test_missing_keys_mean_the_class_defaults() -> None:
         ("single", {"rescale_factor": 0}, "a positive number"),
         ("single", {"rescale_factor": float("nan")}, "finite number"),
         ("single", {"image_processor": [1]}, "an object"),
+        (
+            "single",
+            {"image_processor_type": "LlavaImageProcessor", "do_pad": True, "image_mean": [2, 0, 0]},
+            "three numbers from 0 to 255",
+        ),
     ],
     ids=str,
 )

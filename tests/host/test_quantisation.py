@@ -91,7 +91,7 @@ def test_by_hand() -> None:
     assert packed[0, 0, :4].tolist() == [255, 1, 128, 128]
 
 
-@pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+@pytest.mark.parametrize("scheme", [*SCHEMES, Scheme(4, 32, "hqq")], ids=str)
 @pytest.mark.parametrize("inputs", [64, 96, 130])
 def test_onnxruntime_reads_it_so(scheme: Scheme, inputs: int) -> None:
     """MatMulNBits over the identity gives the dequantised weights back."""

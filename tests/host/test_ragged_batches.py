@@ -67,6 +67,25 @@ def test_each_row_is_as_alone(name: str, kind: str, bundles: Bundles, tmp_path: 
     assert len({tuple(tokens[:, row]) for row in range(3)}) == 3, "three prompts, three answers"
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("next-llama", "lowered"), ("next-llama", "standard"), ("next-mistral-window", "lowered")]
+)
+def test_chunks_of_ragged_rows_answer_as_the_whole(name: str, kind: str, bundles: Bundles, tmp_path: Path) -> None:
+    """The CPU's prefill in chunks, row by row, and then steps of all rows together: the same tokens."""
+    made = bundles(name)
+    folder = made.bundle
+    if kind == "standard":
+        folder = variant(folder, tmp_path / kind, language=standard_language(made.checkpoint))
+    model, _ = opened(folder, batch=3)
+    rows = prompts(model.pipeline.manifest.text.hidden_size)
+    whole, tokens = generate(model, rows)
+    language: Any = engine(model)
+    language.chunk = 16
+    chunked, same = generate(model, rows)
+    assert np.abs(chunked - whole).max() <= TOLERANCE * np.abs(whole).max()
+    assert tokens.tolist() == same.tolist()
+
+
 def test_fewer_rows_than_opened(bundles: Bundles) -> None:
     """One request in a cache of three rows takes the first, whatever the others hold."""
     batched, _ = opened(bundles("next-llama").bundle, batch=3)

@@ -19,11 +19,12 @@ from hired_edge.errors import CheckpointError, InputError
 from hired_edge.planner.config import hub_layout, model_shape
 from hired_edge.planner.published import PUBLISHED
 from hired_export import exporter, parity, stand_in
-from hired_export.checkpoint import ROWS_PER_READ, Checkpoint
+from hired_export.checkpoint import Checkpoint
 from hired_export.exporter import ExportOptions, export
 from hired_export.families import AttentionChoice, read_spec
 from hired_export.sources import Sources
 from hired_export.synthetic import synthetic_checkpoint
+from hired_export.tensor import ROWS_PER_READ
 from hired_runtime.prompt import PromptTemplate, question
 from tests.host.bundles import traced_language, traced_vision
 from tests.host.committed import files

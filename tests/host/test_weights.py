@@ -1,4 +1,4 @@
-"""Weights streamed into external data: DequantizeLinear's layout in slices, and numbers that float16 cannot hold."""
+"""Weights streamed into external data: DequantizeLinear's layout from rows, and numbers that float16 cannot hold."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from hired_edge.errors import CheckpointError
 from hired_export import weights
-from hired_export.checkpoint import Tensor
+from hired_export.external import ExternalData
+from hired_export.tensor import Tensor
 from hired_export.lowering.dequantise_linear import TYPES
 from hired_export.lowering.matmul import placeholder, quantised_name, scales_name
 from hired_export.quantisation import Scheme, dequantise, quantise
 
-SCHEMES = [Scheme(8, None), Scheme(4, 64), Scheme(4, 128)]
-INPUTS, OUTPUTS = 384, 6
+SCHEMES = [Scheme(8, None), Scheme(4, 64), Scheme(4, 128), Scheme(4, 64, "hqq")]
+INPUTS, OUTPUTS = 384, 22
 
 
 def written(matrix: NDArray[np.float32], scheme: Scheme, folder: Path) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -31,7 +32,7 @@ def written(matrix: NDArray[np.float32], scheme: Scheme, folder: Path) -> tuple[
         placeholder(graph, scales_name("w"), ir.DataType.FLOAT16, shape),
     )
     tensor = Tensor(matrix.shape, lambda start, stop: matrix[start:stop], bfloat16=False)
-    with weights.ExternalData(folder / "model.onnx") as data:
+    with ExternalData(folder / "model.onnx") as data:
         weights.write_quantised(data, graph, "w", tensor, scheme)
     found = []
     for value in values:
@@ -45,11 +46,11 @@ def written(matrix: NDArray[np.float32], scheme: Scheme, folder: Path) -> tuple[
 
 
 @pytest.mark.parametrize("scheme", SCHEMES, ids=str)
-@pytest.mark.parametrize("slice_bytes", [1, 2 * 64 * OUTPUTS, 2**25])
-def test_any_slice_gives_the_dequantised_weights(
-    scheme: Scheme, slice_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("rows", [1, 16, 2**10])
+def test_any_number_of_rows_gives_the_dequantised_weights(
+    scheme: Scheme, rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "SLICE_BYTES", slice_bytes)
+    monkeypatch.setattr(weights, "BLOCK_WEIGHTS", rows * INPUTS)
     matrix = np.random.default_rng(0).standard_normal((OUTPUTS, INPUTS), np.float32)
     integers, scales = written(matrix, scheme, tmp_path)
     spread = scales if scheme.block_size is None else np.repeat(scales, scheme.block_size, axis=0)
@@ -76,7 +77,7 @@ def test_a_weight_beyond_float16(tmp_path: Path) -> None:
     graph = ir.Graph([], [], nodes=[], name="weights")
     value = placeholder(graph, "norm.weight", ir.DataType.FLOAT16, (2,))
     with (
-        weights.ExternalData(tmp_path / "model.onnx") as data,
+        ExternalData(tmp_path / "model.onnx") as data,
         pytest.raises(CheckpointError, match=r"tensor norm\.weight holds numbers too large"),
     ):
         data.write(value, [np.array([1, 70000], np.float32)])

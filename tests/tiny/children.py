@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -38,3 +39,11 @@ def count(numbers: tuple[int, int], report: Callable[[int], None]) -> str:
             os._exit(number)
         report(number)
     return "done"
+
+
+def note_and_wait(path: Path) -> None:
+    """Writes its process's id to a file, in one step, and does nothing for a minute."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(str(os.getpid()))
+    partial.rename(path)
+    time.sleep(60)

@@ -11,7 +11,7 @@ Nothing here needs matplotlib; only `plots` imports it, when it draws.
 
 from __future__ import annotations
 
-from hired_runtime.evaluation.dataset import BadRow, Question, read_dataset
+from hired_edge.questions import BadRow, Question, read_dataset
 from hired_runtime.evaluation.intervals import Estimate
 from hired_runtime.evaluation.metrics import METRICS
 from hired_runtime.evaluation.result import Evaluation

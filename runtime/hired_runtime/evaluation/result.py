@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.errors import InputError
-from hired_runtime.evaluation.dataset import BadRow, Question
+from hired_edge.questions import BadRow, Question
 from hired_runtime.evaluation.intervals import RESAMPLES, Estimate, interval, resampled_means
 from hired_runtime.evaluation.metrics import metric_named
 from hired_runtime.evaluation.settings import STOCK, Key, Setting

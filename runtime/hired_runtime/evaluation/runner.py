@@ -15,10 +15,10 @@ from hired_edge.errors import CheckpointError, HiredEdgeError, InputError, Limit
 from hired_edge.limits import check_request, resolve_opening
 from hired_edge.manifest import Manifest
 from hired_edge.packing import newline_policy
+from hired_edge.questions import BadRow, Question, check_any_good, read_dataset
 from hired_edge.tiling import tile
 from hired_runtime import model as models
 from hired_runtime.evaluation.answering import Job, RowAnswer, answer
-from hired_runtime.evaluation.dataset import BadRow, Question, check_any_good, read_dataset
 from hired_runtime.evaluation.intervals import RESAMPLES
 from hired_runtime.evaluation.metrics import metric_named
 from hired_runtime.evaluation.record import Identity, Record

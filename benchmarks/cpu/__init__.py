@@ -1,0 +1,1 @@
+"""This runtime on a CPU beside llama.cpp and PyTorch: `python -m benchmarks.cpu`, written to docs/performance.md."""

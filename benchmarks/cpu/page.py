@@ -1,0 +1,252 @@
+"""docs/performance.md: what a run found, as tables of ratios. It measures nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.cpu.files import BATCHES, BUDGETS
+from benchmarks.cpu.measuring import PROMPTS
+from benchmarks.cpu.results import LLAMA, OURS, TORCH, Run, ratio
+from hired_edge.budget import parse_budget
+from hired_edge.plan import kv_cache_bytes
+from hired_edge.planner.config import model_shape
+from hired_edge.planner.footprint import Request, footprint, text_model
+from hired_edge.planner.published import PUBLISHED
+from hired_edge.planner.storage import stored
+
+GIB = 2**30
+OWN = ("preprocess", "select", "splice")
+"""Stages that only a runtime with a budget has, or that are numpy and Pillow."""
+TEXT_TOKENS = 64
+
+HEAD = """# On a CPU
+
+What `make bench` measured, newest first. Two things that differ in machine or date are not to be compared; within a run
+all sides were asked in turn, round after round, with the same number of threads. Weights are random and of the true
+shape: times and memory do not depend on them.
+"""
+
+
+def with_run(page: str | None, run: Run) -> str:
+    """The page with a run on top of those that it has."""
+    return with_section(page, section(run))
+
+
+def with_section(page: str | None, text: str) -> str:
+    """The page with a section on top of those that it has; `text` ends with an empty line."""
+    older = "" if page is None or not page.startswith(HEAD) else page[len(HEAD) :]
+    return f"{HEAD}\n{text}{older}"
+
+
+def section(run: Run) -> str:
+    """One run."""
+    where = run.where
+    few, many = run.layers
+    lines = [
+        f"## {run.written}: {run.shape}, int4 in blocks of {run.block_size}",
+        "",
+        f"{where.processor}, {where.cores} cores, {where.memory_bytes / GIB:.0f} GiB; {where.threads} threads;"
+        f" Python {where.python}; {'; '.join(where.versions)}. By `{run.command}`.",
+        "",
+        f"The text model was measured with {few} and with {many} of its {run.depth} layers and its whole LM head; what",
+        f'is called "{run.depth} layers" lies on the line through both.',
+        "",
+        *engines(run),
+        *wait(run),
+        *own(run),
+        *memory(run),
+        *time(run),
+    ]
+    if run.left_out:
+        lines += [f"Left out: {'; '.join(run.left_out)}.", ""]
+    return "\n".join(lines) + "\n"
+
+
+def engines(run: Run) -> list[str]:
+    """Prefill and decode of every side."""
+    many = run.layers[1]
+    heading = ["", f"{many} layers, ms", *[f"{side}, ms" for side in (LLAMA, TORCH)]]
+    heading += [f"times {LLAMA}'s speed", f"the same, {run.depth} layers", f"times {TORCH}'s speed"]
+    rows = []
+    for what in [f"{stage} {tokens}" for stage in ("prefill", "decode") for tokens in PROMPTS]:
+        ours, llama, torch = (run.median(side, what) for side in (OURS, LLAMA, TORCH))
+        full = ratio(run.full(LLAMA, what), run.full(OURS, what))
+        each = [_ms(seconds) for seconds in (ours, llama, torch)]
+        rows.append([_named(what), *each, *map(_times, (ratio(llama, ours), full, ratio(torch, ours)))])
+    count = max((len(each.seconds) for each in run.series), default=0)
+    return [
+        "### Engine against engine, at equal tokens",
+        "",
+        *table(heading, rows),
+        "",
+        f"Medians of {count}. llama.cpp: Q4_0, output in Q6_K, fp16 cache. PyTorch: float32.",
+        "",
+    ]
+
+
+def wait(run: Run) -> list[str]:
+    """Time to the first token of the whole model: the vision side as measured, and the prefill on the line."""
+    short, long = PROMPTS
+    ours_20, ours_100 = first_token(run, OURS, "20%", short), first_token(run, OURS, "100%", long)
+    llama, torch = run.full(LLAMA, f"prefill {long}"), first_token(run, TORCH, "20%", short)
+    rows = [
+        [f"{OURS}, 20 % ({short} tokens)", _s(ours_20), ""],
+        [f"{OURS}, 100 % ({long} tokens)", _s(ours_100), _times(ratio(ours_100, ours_20))],
+        [f"{LLAMA}, 100 % ({long} tokens), language model alone", _s(llama), _times(ratio(llama, ours_20))],
+        [f"HiRED in {TORCH}, 20 % ({short} tokens)", _s(torch), _times(ratio(torch, ours_20))],
+    ]
+    return [
+        f"### The user's whole wait: time to first token at {run.depth} layers",
+        "",
+        *table(["", "s", f"times that of {OURS} at 20 %"], rows),
+        "",
+        "The picture's part is measured as it is, the prefill lies on the line. llama.cpp's own vision is not in its",
+        "figure, so its wait is longer than this.",
+        "",
+    ]
+
+
+def first_token(run: Run, side: str, budget: str, tokens: int) -> float | None:
+    """Seconds: the vision side of a picture, and the prefill at full depth."""
+    prefill, seen = run.full(side, f"prefill {tokens}"), before_prefill(run, side, budget)
+    return None if prefill is None or seen is None else prefill + seen
+
+
+def before_prefill(run: Run, side: str, budget: str) -> float | None:
+    """Seconds of the vision side: one figure, or its stages' sum."""
+    whole = run.median(side, f"see {budget}", run.layers[0])
+    if whole is not None:
+        return whole
+    stages = [run.median(side, f"see {budget} {stage}", run.layers[0]) for stage in (*OWN, "vision")]
+    found = [seconds for seconds in stages if seconds is not None]
+    return sum(found) if len(found) == len(stages) else None
+
+
+def own(run: Run) -> list[str]:
+    """What a runtime with a budget adds."""
+    short = PROMPTS[0]
+    total = first_token(run, OURS, "20%", short)
+    stages = [run.median(OURS, f"see 20% {stage}", run.layers[0]) for stage in OWN]
+    if any(seconds is None for seconds in stages):
+        return []
+    spent = sum(seconds for seconds in stages if seconds is not None)
+    share = "" if total is None else f": {100 * spent / total:.2f} % of the time to first token at 20 %"
+    each = ", ".join(f"{stage} {_ms(seconds)} ms" for stage, seconds in zip(OWN, stages, strict=True))
+    rows = [[name, _ms(sorted(seconds)[len(seconds) // 2])] for name, seconds in run.policies.items()]
+    return [
+        "### What is ours in it",
+        "",
+        f"At 20 %: {each}{share}.",
+        "",
+        *table(["selection of 576 of 2,880 tokens by", "ms"], rows),
+        "",
+    ]
+
+
+def memory(run: Run) -> list[str]:
+    """The shape of the paper's Table 4. Full depth: what was measured, and the rest of the weights and the cache."""
+    if not run.peaks:
+        return []
+    model = model_shape(PUBLISHED[run.shape].config)
+    weights = stored(model, "cpu", "int4", run.block_size)
+    text = text_model(model, "cpu")
+    rows = []
+    for batch in BATCHES:
+        for budget in BUDGETS:
+            request = Request(TEXT_TOKENS, 2, batch)
+            limits = request.limits(model, parse_budget(budget))
+            planned = footprint(model, "cpu", weights, limits, PROCESS_BYTES).peak
+            ours, torch = (_peak(run, side, budget, batch) for side in (OURS, TORCH))
+            cache = kv_cache_bytes(text, limits.max_sequence_length, batch)
+            each = [_gib(cache), _gib(weights.weights + weights.embedding), _gib(ours), _gib(torch)]
+            rows.append([str(batch), budget.replace("%", " %"), *each, _share(ratio(ours, torch)), _gib(planned)])
+    heading = ["batch", "budget", "KV cache, GiB", "bundle, GiB", f"peak, {run.layers[0]} layers, GiB"]
+    heading += [f"{TORCH} float32, GiB", f"of {TORCH}'s", f"planned, {run.depth} layers, GiB"]
+    return ["### Memory", "", *table(heading, rows), "", *_full_peaks(run), ""]
+
+
+PROCESS_BYTES = 120 * 2**20
+"""Of a process without a model, for the planner: about what `hired-edge inspect --measure` finds here."""
+
+
+def _peak(run: Run, side: str, budget: str, batch: int) -> float | None:
+    wanted = (side, budget, batch, run.layers[0])
+    found = [each.bytes for each in run.peaks if (each.side, each.budget, each.batch, each.layers) == wanted]
+    return float(found[0]) if found else None
+
+
+def _full_peaks(run: Run) -> list[str]:
+    """One row of the batch at full depth, on the line through both depths."""
+    words = []
+    for budget in BUDGETS:
+        ours, torch = (run.full_peak(side, budget, 1) for side in (OURS, TORCH))
+        if ours is not None:
+            beside = "" if torch is None else f", {TORCH} {torch / GIB:.1f} GiB ({100 * ours / torch:.0f} %)"
+            words.append(f"{budget.replace('%', ' %')} {ours / GIB:.2f} GiB{beside}")
+    return [f"On the line to {run.depth} layers, batch 1: {'; '.join(words)}."] if words else []
+
+
+def time(run: Run) -> list[str]:
+    """Shares of operators, and how near the products come to what the machine does at best."""
+    ceilings = run.ceilings
+    size = " x ".join(map(str, ceilings.product))
+    lines = [
+        "### Where the time goes",
+        "",
+        f"Ceilings, measured with PyTorch: {ceilings.flops_per_s / 1e9:.0f} GFLOP/s in float32 ({size}),"
+        f" {ceilings.bytes_per_s / 1e9:.1f} GB/s (a copy, read and written).",
+        "",
+    ]
+    rows = []
+    for what, shares in run.shares.items():
+        total = sum(share.seconds for share in shares)
+        named = ", ".join(f"{share.operator} {100 * share.seconds / total:.1f} %" for share in shares)
+        rows.append([_named(what), named, of_ceiling(run, what)])
+    return [*lines, *table(["", "operators", "of the ceiling"], rows), ""] if rows else [*lines]
+
+
+def of_ceiling(run: Run, what: str) -> str:
+    """One more layer's matrices in its time: arithmetic of a prefill, bytes of a decode step."""
+    few, many = (run.median(OURS, what, layers) for layers in run.layers)
+    if few is None or many is None:
+        return ""
+    model = model_shape(PUBLISHED[run.shape].config)
+    seconds = (many - few) / (run.layers[1] - run.layers[0])
+    stage, tokens = what.split()
+    if stage == "prefill":
+        reached = 2 * model.text.layer_elements * int(tokens) / seconds
+        return f"{100 * reached / run.ceilings.flops_per_s:.0f} % of float32's arithmetic"
+    weights = stored(model, "cpu", "int4", run.block_size)
+    head = weights.largest_matrix
+    reached = (weights.matrices - head) / model.text.layers / seconds
+    return f"{100 * reached / run.ceilings.bytes_per_s:.0f} % of the copy's bytes"
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Markdown."""
+    return ["| " + " | ".join(line) + " |" for line in (heading, ["---"] * len(heading), *rows)]
+
+
+def _named(what: str) -> str:
+    stage, tokens = what.split()
+    return f"prefill of {tokens}" if stage == "prefill" else f"decode behind {tokens}"
+
+
+def _ms(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1e3 * seconds:.4g}"
+
+
+def _s(seconds: float | None) -> str:
+    return "" if seconds is None else f"{seconds:.1f}"
+
+
+def _times(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.0f} %"
+
+
+def _gib(size: float | None) -> str:
+    return "" if size is None else f"{size / GIB:.2f}"

@@ -1,0 +1,89 @@
+"""What a run found, as frozen dataclasses, and its section of docs/performance.md. Nothing here measures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.cpu.page import table
+from benchmarks.cpu.results import Where
+
+MAPS, SDPA, STOCK = "PyTorch, attention maps", "PyTorch, SDPA", "ONNX Runtime, plain export"
+BUDGETS = ("40%", "20%", "10%")
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Of a side's outputs with those of `MAPS`.
+
+    Args:
+        cosine: of a patch's features, the mean over patches.
+        least_cosine: the smallest.
+        kept: the share of kept tokens that both keep, by budget; none for a side without attention maps.
+    """
+
+    cosine: float
+    least_cosine: float
+    kept: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One way to encode the tiles; `seconds` one a round."""
+
+    name: str
+    seconds: tuple[float, ...]
+    agreement: Agreement
+
+    @property
+    def median(self) -> float:
+        return median(self.seconds)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything."""
+
+    written: str
+    command: str
+    shape: str
+    tiles: int
+    where: Where
+    sides: tuple[Side, ...]
+    left_out: tuple[str, ...]
+
+    def times(self, side: Side, other: str) -> float | None:
+        """How many times as fast a side is as another; None where that was not measured."""
+        found = [each for each in self.sides if each.name == other]
+        return found[0].median / side.median if found else None
+
+
+def section(run: Run) -> str:
+    """One run, as a part of the page."""
+    where = run.where
+    heading = ["", f"{run.tiles} tiles, s", *[f"times the speed of {name}" for name in (MAPS, STOCK)]]
+    heading += ["cosine of features, mean (least)", f"same tokens kept at {', '.join(BUDGETS)}"]
+    rows = []
+    for side in run.sides:
+        kept = " / ".join(f"{100 * share:.1f}" for share in side.agreement.kept.values())
+        times = [run.times(side, name) for name in (MAPS, STOCK)]
+        cosine = f"{side.agreement.cosine:.5f} ({side.agreement.least_cosine:.5f})"
+        ratios = ["" if value is None else f"{value:.2f}" for value in times]
+        rows.append([side.name, f"{side.median:.2f}", *ratios, cosine, kept and f"{kept} %"])
+    count = max(len(side.seconds) for side in run.sides)
+    lines = [
+        f"## {run.written}: the vision tower of {run.shape}",
+        "",
+        f"{where.processor}, {where.cores} cores, {where.memory_bytes / GIB:.0f} GiB; {where.threads} threads;"
+        f" Python {where.python}; {'; '.join(where.versions)}. By `{run.command}`.",
+        "",
+        *table(heading, rows),
+        "",
+        f"Medians of {count}, from pixels to projected features; agreement is with {MAPS}. Random weights lack the",
+        "outliers of trained ones: what int8 costs a trained model is not to be read from this table.",
+        "",
+    ]
+    if run.left_out:
+        lines += [f"Left out: {'; '.join(run.left_out)}.", ""]
+    return "\n".join(lines) + "\n"
