@@ -8,6 +8,7 @@ import platform
 import time
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
 from demo.quantisation import divergence, page, wide
@@ -34,25 +35,46 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m demo.quantisation", description=__doc__)
     parser.add_argument("--pictures", type=int, default=100, metavar="N", help="of the accuracies (default: 100)")
     parser.add_argument("--forced", type=int, default=50, metavar="N", help="pictures of the divergences (default: 50)")
+    parser.add_argument("--only", choices=["model", "matrix"], help="measure this alone (default: both)")
     parser.add_argument("--out", type=Path, default=DEMO.parent / "docs/quantisation.md", metavar="FILE")
     args = parser.parse_args()
+    if args.only != "matrix":
+        _write(args.out, _model(args.pictures, args.forced))
+    if args.only != "model":
+        with step("one wide matrix", True, len(wide.WEIGHTS) * len(BLOCKS), unit=" cases") as advance:
+            rows = list(wide.measure(BLOCKS, advance))
+        _write(args.out, page.with_matrix(args.out.read_text(encoding="utf-8"), _here(), rows))
+
+
+def _write(path: Path, text: str) -> None:
+    with whole(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _here() -> str:
+    found = machine()
+    return f"{found.processor}, {found.cores} cores, Python {platform.python_version()}, numpy {np.__version__}"
+
+
+def _model(pictures: int, forced_pictures: int) -> str:
+    """The page about the demonstration model."""
     started = time.monotonic()
     questions, calibration = OUTPUT / "held-out", OUTPUT / "calibration"
-    write(questions, seed=HELD_OUT, count=args.pictures)
+    write(questions, seed=HELD_OUT, count=pictures)
     write(calibration, seed=CALIBRATION, count=CALIBRATION_PICTURES)
     with step("bundles", True, len(VARIANTS), unit=" bundles") as advance:
         for variant in VARIANTS:
             make(OUTPUT / variant.folder, **variant.export_options(calibration))
             advance(1)
     asked = read_dataset(questions).questions
-    first = set(list(dict.fromkeys(each.picture for each in asked))[: args.forced])
+    first = set(list(dict.fromkeys(each.picture for each in asked))[:forced_pictures])
     forced = [each for each in asked if each.picture in first]
     with step("divergences", True, len(VARIANTS) * len(forced), unit=" questions") as advance:
         reference = divergence.answers(OUTPUT / REFERENCE.folder, forced, advance)
         apart = {
             variant: divergence.divergences(reference, divergence.forced(OUTPUT / variant.folder, reference, advance))
             for variant in VARIANTS
-            if variant != REFERENCE
+            if variant is not REFERENCE
         }
     evaluations: dict[Variant, Evaluation] = {}
     with step("answers", True, len(VARIANTS), unit=" bundles") as advance:
@@ -69,21 +91,16 @@ def main() -> None:
         )
         for variant, found in evaluations.items()
     ]
-    with step("one wide matrix", True, len(wide.WEIGHTS) * len(BLOCKS), unit=" cases") as advance:
-        rows = list(wide.measure(BLOCKS, advance))
-    here = machine()
     run = page.Run(
-        machine=f"{here.processor}, {here.cores} cores, Python {platform.python_version()}, onnxruntime "
-        f"{onnxruntime.__version__}",
+        machine=f"{_here()}, onnxruntime {onnxruntime.__version__}",
         questions=len(asked),
-        pictures=args.pictures,
+        pictures=pictures,
         forced=len(forced),
         calibration=f"{TOKENS} tokens of {CALIBRATION_PICTURES} pictures",
         parameters=_parameters(),
         seconds=time.monotonic() - started,
     )
-    with whole(args.out) as partial:
-        partial.write_text(page.render(run, measured, rows), encoding="utf-8")
+    return page.render(run, measured)
 
 
 def _megabytes(bundle: Path) -> float:

@@ -31,11 +31,14 @@ the layers in front, which is exact before rounding; the export's parity check c
 LIMITS = """## What this does not show
 
 The demonstration model has {parameters} parameters, five layers of width 128, and knows drawn cards; its answers are
-short and sure. No channels of its activations stand out as those of large models do, which is what awq is for: a 7B
-model may lose more or less than this one, and gain more by calibration. Differences within the intervals are none. The
-single matrix below has a 7B model's width, but drawn weights and inputs: it says how fast a method is and that it does
-what it should, not how well a model answers.
+short and sure. A 7B model may lose more or less than this one. What awq is for, channels of the activations that
+stand out in large models, a model of this size need not have. Differences within the intervals are none. The single
+matrix below has a 7B model's width, but drawn weights and inputs: it says how fast a method is and that it does what it
+should, not how well a model answers.
 """
+
+
+BEGIN = "<!-- written by --only matrix: it wants a machine without other work -->"
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ class Run:
     seconds: float
 
 
-def render(run: Run, measured: Sequence[Measured], wide: Sequence[Row]) -> str:
+def render(run: Run, measured: Sequence[Measured]) -> str:
+    """The page, without its last section."""
     parts = [
         HEAD,
         _sentence(run),
@@ -77,11 +81,20 @@ def render(run: Run, measured: Sequence[Measured], wide: Sequence[Row]) -> str:
         f"Exact match in % on {run.questions} questions about {run.pictures} pictures, with 95 % intervals over them.",
         *(_accuracy_table(measured, budget) for budget in BUDGETS),
         LIMITS.format(parameters=run.parameters),
+        BEGIN,
+    ]
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def with_matrix(text: str, machine: str, rows: Sequence[Row]) -> str:
+    """The page with its last section, in the place of what it was."""
+    parts = [
+        text.partition(BEGIN)[0] + BEGIN,
         f"## One matrix of {WIDTH} x {WIDTH}",
         "Relative root-mean-square error of the weights and of the outputs; megabytes of fp16 weights quantised a "
         f"second by all threads, median of {RUNS}. awq's speed leaves out its calibration. `p = {NORM}`: hqq's "
-        "candidates under that norm.",
-        _wide_table(wide),
+        f"candidates under that norm. On {machine}.",
+        _matrix_table(rows),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
@@ -122,7 +135,7 @@ def _accuracy_table(measured: Sequence[Measured], budget: str) -> str:
     return _table([f"{budget.replace('%', ' %')} of the visual tokens", *TASKS], rows)
 
 
-def _wide_table(rows: Sequence[Row]) -> str:
+def _matrix_table(rows: Sequence[Row]) -> str:
     heading = ["weights", "block", "method", "weights' error", "outputs' error", "MB/s"]
     return _table(
         heading,

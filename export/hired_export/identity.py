@@ -39,7 +39,7 @@ def identity(checkpoint: Path, options: Any) -> str:
         "libraries": {name: version(name) for name in LIBRARIES},
         "source": [_folder(Path(package.__file__ or "").parent, "**/*.py") for package in (hired_edge, hired_export)],
         "options": _facts(options),
-        "checkpoint": _facts(checkpoint),
+        "checkpoint": [checkpoint.resolve().name, _folder(checkpoint, "*")],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
@@ -50,7 +50,7 @@ def _facts(value: Any) -> Any:
         names = [field.name for field in dataclasses.fields(value) if field.name not in SILENT]
         return {name: _facts(getattr(value, name)) for name in names}
     if isinstance(value, Path):
-        found = _folder(value, "*") if value.is_dir() else _file(value) if value.is_file() else None
+        found = _folder(value, "**/*") if value.is_dir() else _file(value) if value.is_file() else None
         return [value.resolve().name, found]
     if isinstance(value, (list, tuple)):
         return [_facts(item) for item in value]
