@@ -45,7 +45,9 @@ POOL = 2**24 - 3
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.checkpoint", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.checkpoint", description=(__doc__ or "").partition("\n")[0]
+    )
     parser.add_argument("source", metavar="MODEL", help="llava-v1.6-vicuna-7b or the like, or a config.json")
     parser.add_argument("out", metavar="OUT", help="the checkpoint's folder, which must not exist yet")
     parser.add_argument("--layers", type=int, metavar="N", help="of the text model (default: all)")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,7 @@ def write(folder: Path, config: Mapping[str, Any]) -> None:
 def _pieces() -> Iterator[tuple[str, float]]:
     """Every piece and its score, in the order of their ids."""
     try:
-        from sentencepiece import SentencePieceProcessor
-
+        sentencepiece = import_module("sentencepiece")
         path = files("mistral_common") / MODEL
     except ModuleNotFoundError as error:
         raise MissingExtraError(
@@ -59,7 +59,7 @@ def _pieces() -> Iterator[tuple[str, float]]:
             expected="mistral-common and sentencepiece, for --tokenizer",
             fix="run: pip install mistral-common sentencepiece",
         ) from None
-    model = SentencePieceProcessor(model_proto=path.read_bytes())
+    model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
     for index in range(model.get_piece_size()):
         yield model.id_to_piece(index), model.get_score(index)
 

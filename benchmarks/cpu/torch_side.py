@@ -46,8 +46,10 @@ class Transformers:
     @torch.inference_mode()
     def decode(self, cache: int, steps: int) -> list[float]:
         """As `ours.Ours.decode`, behind the prompt that was filled in last, whose length is `cache`."""
-        assert self._cache.get_seq_length() >= cache
-        self._cache.crop(cache)
+        surplus = self._cache.get_seq_length() - cache
+        assert surplus >= 0, "a prompt comes first"
+        if surplus:
+            self._cache.crop(-surplus)
         return [self._step(1) for _ in range(steps)]
 
     def _step(self, tokens: int) -> float:

@@ -5,7 +5,12 @@ The plain export is what `torch.onnx.export` makes of transformers' CLIPVisionMo
 
 from __future__ import annotations
 
+import logging
+import shutil
+import sys
+import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,8 +76,6 @@ def make(files: Files, report: Callable[[str], None]) -> None:
 
 def _in_place(out: Path, make_it: Callable[[Path], None]) -> None:
     """`make_it` fills a folder that then becomes `out`: what is there is whole."""
-    import shutil
-
     partial = out.with_name(f"{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(out, ignore_errors=True)
@@ -128,16 +131,19 @@ def _make_stock(out: Path, checkpoint: Path) -> None:
 
     from benchmarks.vision.torch_side import Tower
 
-    tower = Tower(checkpoint, "sdpa")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it reports on libraries that are not needed
+    tower = Tower(checkpoint, "sdpa").eval()
     side = spec_of(checkpoint).vision.image_size
-    program = torch.onnx.export(
-        tower,
-        (torch.zeros(2, 3, side, side),),
-        dynamo=True,
-        input_names=["pixel_values"],
-        output_names=["image_features"],
-        dynamic_shapes=({0: torch.export.Dim("tiles")},),
-        verbose=False,
-    )
+    with warnings.catch_warnings(), redirect_stdout(sys.stderr):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            tower,
+            (torch.zeros(2, 3, side, side),),
+            dynamo=True,
+            input_names=["pixel_values"],
+            output_names=["image_features"],
+            dynamic_shapes=({0: torch.export.Dim("tiles")},),
+            verbose=False,
+        )
     assert program is not None
     program.save(out / "model.onnx", external_data=True)

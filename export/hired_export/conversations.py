@@ -135,5 +135,6 @@ def _alike(tokenizer: Tokenizer, text: str) -> bool:
     trial = Tokenizer.from_str(tokenizer.to_str())
     trial.add_special_tokens([AddedToken(IMAGE, normalized=False, special=True)])
     image = trial.token_to_id(IMAGE)
+    assert image is not None
     after = trial.encode(f"A{IMAGE}{text}", add_special_tokens=False).ids
     return after[after.index(image) + 1 :] == trial.encode(text, add_special_tokens=False).ids

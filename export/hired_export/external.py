@@ -107,7 +107,7 @@ class ExternalData:
         offset = self._place(value)
         self._append(memoryview(bytes(offset - self._position)))
         for chunk in chunks:
-            self._append(memoryview(rounded(value, chunk)).cast("B"))
+            self._append(rounded(value, chunk).reshape(-1).view(np.uint8).data)
         assert self._position == self._end, f"{value.name}: {self._position - offset} bytes written"
 
     def ahead(self, parts: Iterable[Callable[[], Result]]) -> Iterator[Result]:

@@ -15,7 +15,7 @@ from hired_runtime import preprocess
 from tests.host.test_preprocess_parity import Pair, config, noise
 
 
-def expanded(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+def expanded(picture: Image.Image, colour: tuple[int, ...]) -> Image.Image:
     """The original code's padding, here by numpy: the picture centred, the odd pixel below or to the right."""
     side = max(picture.size)
     square = np.empty((side, side, 3), np.uint8)

@@ -67,13 +67,13 @@ def killed(bundles: Bundles, recipe: str, out: Path, share: float, whole: int, *
     """Exports until `share` of the `whole` bytes of weights are written, the last ones of them by half."""
     append, written = ExternalData._append, 0
 
-    def appended(data: ExternalData, part: memoryview) -> None:
+    def appended(self: ExternalData, part: memoryview) -> None:
         nonlocal written
         written += part.nbytes
         if written > share * whole:
-            append(data, part[: part.nbytes // 2])
+            append(self, part[: part.nbytes // 2])
             os.kill(os.getpid(), signal.SIGKILL)
-        append(data, part)
+        append(self, part)
 
     def work() -> None:
         ExternalData._append = appended  # of the fork alone

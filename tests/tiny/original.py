@@ -101,8 +101,9 @@ def write_sentencepiece(folder: Path, *, first_space: bool = True, **changes: An
         first_space: SentencePiece's `add_dummy_prefix`.
         changes: further fields of its normaliser (`remove_extra_whitespaces`, ...) or `model_type`, of its trainer.
     """
-    from transformers.utils import sentencepiece_model_pb2_new as proto  # generated code: no package is needed
+    from transformers.utils import sentencepiece_model_pb2_new  # generated code: no package is needed
 
+    proto: Any = sentencepiece_model_pb2_new
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     model = proto.ModelProto()
     model.trainer_spec.model_type = changes.pop("model_type", 2)
