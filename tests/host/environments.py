@@ -90,12 +90,13 @@ def copy_device_tests(folder: Path) -> Path:
     return folder
 
 
-def run_device_tests(python: Path, folder: Path) -> str:
-    """Runs tests/device with `python` in a copy at `folder`; gives pytest's output."""
+def run_device_tests(python: Path, folder: Path, *names: str) -> str:
+    """Runs tests/device, or these files of it, with `python` in a copy at `folder`; gives pytest's output."""
     copy = copy_device_tests(folder)
     where = checked(python, "-c", "import hired_edge; print(hired_edge.__file__)", cwd=copy)
     assert where.startswith(str(python.parents[1])), f"not the installed wheel but {where}"
-    return checked(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/device", cwd=copy)
+    files = [f"tests/device/{name}" for name in names] or ["tests/device"]
+    return checked(python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, cwd=copy)
 
 
 def python_310() -> str:
