@@ -80,7 +80,7 @@ def test_the_commands_work_on_the_wheel_without_torch(device: Path, tmp_path: Pa
     print(run_device_tests(device, tmp_path, "test_boundary.py", "test_commands.py", "test_doctor.py", "test_demo.py"))
 
 
-@pytest.mark.slow  # test_lowest_versions.py runs all of them on the wheel in every `make test`
+@pytest.mark.slow
 def test_the_device_tests_pass_on_the_wheel_without_torch(device: Path, tmp_path: Path) -> None:
     print(run_device_tests(device, tmp_path))
 
