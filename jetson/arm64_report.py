@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import shutil
 import subprocess
@@ -20,8 +21,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from demo.run import draw_scene
+from hired_edge.bundle import Bundle
 from hired_runtime.whole import whole
 from jetson.wheels import read_settings, unpacked_mb
+from tests.host.reference import opened, taken
 
 ROOT = Path(__file__).resolve().parent.parent
 LIMIT_MB = 300
@@ -30,6 +33,11 @@ LIMIT_MB = 300
 BUDGETS = ("100%", "40%", "20%")
 GOLDEN = ("tests/golden/bundle", "tests/golden/bundle-int4")
 DEMO = "demo/bundle"
+NEAR_TIE = 0.06
+"""Of the largest logit. MatMulNBits rounds the activations of int4 products to int8, on each architecture with kernels
+of its own: that moves the logits of such tiny models by 4-6 % (docs/log.md), and two that are closer may change places.
+Bundles that are not quantised have to give the same tokens.
+"""
 SCENE = 12
 """Of make demo's series."""
 
@@ -78,6 +86,11 @@ class Report:
         self.modules = (work / "modules").read_text().splitlines()
         self.asked = [line.split("\t") for line in (work / "questions.tsv").read_text().splitlines()]
         self.answers = {side: _answers(work / "answers" / side) for side in ("here", "inside")}
+        self.gaps = {
+            name: _gap(*asked, self.answers["here"][name], self.answers["inside"][name])
+            for name, *asked in self.asked
+            if self.answers["here"][name] != self.answers["inside"][name]
+        }
         self.tests = _tests(work / "junit.xml")
         bytecode = int(self.facts["bytecode MB"])  # of what is used, whatever else the wheels hold
         self.sizes = {name: unpacked_mb((wheels / name).glob("*.whl")) + bytecode for name in ("jp6", "jp7")}
@@ -88,7 +101,8 @@ class Report:
         """What is checked, what came out, whether that is right."""
         failed = self.tests["failures"] + self.tests["errors"]
         tests = f"{self.tests['tests'] - failed - self.tests['skipped']} passed, {failed} failed"
-        equal = sum(self.answers["here"][row[0]] == self.answers["inside"][row[0]] for row in self.asked)
+        equal = len(self.asked) - len(self.gaps)
+        near = sum(abs(gap) <= NEAR_TIE for gap in self.gaps.values())
         tokens = sum(len(one) for one in self.answers["inside"].values())
         installed = int(self.facts["installed MB"])
         wheels = [
@@ -106,8 +120,8 @@ class Report:
             ("tests/device", tests, self.tests["tests"] > 0 and self.facts["pytest's exit status"] == "0"),
             (
                 "the same token ids as here",
-                f"{equal} of {len(self.asked)} answers, {tokens} tokens",
-                equal == len(self.asked) and tokens > 0,
+                f"{equal} of {len(self.asked)} answers, {tokens} tokens; {near} of int4 part at a near-tie",
+                equal + near == len(self.asked) and tokens > 0,
             ),
             *wheels,
         ]
@@ -138,7 +152,8 @@ class Report:
             *(f"| {name} | {result} | {'passed' if right else 'FAILED'} |" for name, result, right in self.checks),
             "",
             *self._tests_that_failed(),
-            f"Left out of tests/device because qemu itself spoils it: `{facts['not run']}` (a pytest expression).",
+            "Left out of tests/device, since qemu spoils it or takes an hour for it, by a pytest expression:",
+            f"`{facts['not run']}`.",
             "",
             "## The answers",
             "",
@@ -165,7 +180,10 @@ class Report:
     def _answer(self, row: list[str]) -> str:
         name, *asked = row
         here, inside = self.answers["here"][name], self.answers["inside"][name]
-        same = "equal" if here == inside else f"differ from token {_first_difference(here, inside)} on"
+        same = "equal"
+        if name in self.gaps:
+            place = _first_difference(here, inside)
+            same = f"part at token {place}: a gap of {100 * self.gaps[name]:.1f} % of the largest logit"
         return f"| {' | '.join(asked)} | {len(inside)} | {same} |"
 
     def _tests_that_failed(self) -> list[str]:
@@ -190,6 +208,17 @@ def _tests(path: Path) -> dict:
         bad = [case for case in cases if any(case.find(kind) is not None for kind in ("failure", "error"))]
         counts["failed"] = [f"{case.get('classname')}::{case.get('name')}" for case in bad]
     return counts
+
+
+def _gap(bundle: str, picture: str, budget: str, prompt: str, here: list[int], inside: list[int]) -> float:
+    """How far apart the two first different tokens' logits are here, of the largest; infinite where none is allowed."""
+    place = _first_difference(here, inside)
+    if Bundle.open(ROOT / bundle).manifest.quantisation.bits != 4 or place >= min(len(here), len(inside)):
+        return math.inf
+    model, steps = opened(ROOT / bundle, visual_tokens=budget)
+    model.ask(prompt, [ROOT / picture], max_new_tokens=place + 1)
+    logits = taken(steps)
+    return float((logits[place][here[place]] - logits[place][inside[place]]) / abs(logits).max())
 
 
 def _first_difference(one: list[int], other: list[int]) -> int:

@@ -112,7 +112,7 @@ def recorded_child(tmp_path: Path) -> tuple[str, ...]:
 
 
 def until(sampler: Sampler, count: int) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(sampler.samples) < count:
         assert time.monotonic() < deadline, len(sampler.samples)
         time.sleep(0.01)

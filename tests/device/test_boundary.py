@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny.processes import PATIENCE_S
+
 FORBIDDEN = ("torch", "transformers", "onnx", "onnxscript", "onnx_ir", "safetensors")
 
 # Refusals are recorded as well as raised, so that an import inside `try: ... except ImportError` is found too.
@@ -41,7 +43,7 @@ def import_everything(*packages: str, path: tuple[str, ...] = ()) -> subprocess.
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, *filter(None, sys.path)])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 

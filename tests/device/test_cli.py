@@ -13,6 +13,7 @@ import pytest
 import hired_edge
 from hired_edge import cli
 from hired_edge.errors import HiredEdgeError
+from tests.tiny.processes import PATIENCE_S
 
 COMMAND = """
 from hired_edge.errors import InputError
@@ -204,7 +205,7 @@ def python_m(*argv: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedP
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from hired_edge import cli
 from tests.tiny.commands import Capture, check_refusal, finish, slow_steps, start
+from tests.tiny.processes import PATIENCE_S
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 PROMPT = ("--prompt", "What is shown in this picture?")
@@ -25,7 +26,7 @@ def test_ctrl_c_while_an_answer_is_streamed(picture: Path) -> None:
     assert process.stdout is not None
     process.stdout.read(1)  # it has begun
     os.killpg(process.pid, signal.SIGINT)
-    status, _, stderr = finish(process, 60)
+    status, _, stderr = finish(process)
     assert (status, stderr) == (130, "hired-edge: interrupted\n")
 
 
@@ -48,7 +49,7 @@ def test_ctrl_c_in_a_destructor_is_not_lost(monkeypatch: pytest.MonkeyPatch, cap
 
 def test_a_closed_stdout_is_no_error(picture: Path) -> None:
     command = f"exec {sys.executable} -m hired_edge inspect {BUNDLE} >&-"
-    result = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment(), timeout=60)
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, env=environment(), timeout=PATIENCE_S)
     assert (result.returncode, result.stderr) == (0, "")
 
 
@@ -57,7 +58,7 @@ def test_a_stdout_that_is_not_utf8_gets_escapes(options: list[str]) -> None:
     def answer(encoding: str) -> str:
         command = [sys.executable, "-m", "hired_edge", "run", str(BUNDLE), *PROMPT, *options]
         variables = {**environment(), "PYTHONIOENCODING": encoding}
-        result = subprocess.run(command, capture_output=True, env=variables, timeout=60)
+        result = subprocess.run(command, capture_output=True, env=variables, timeout=PATIENCE_S)
         assert result.returncode == 0, result.stderr
         return result.stdout.decode(encoding)
 
@@ -76,7 +77,7 @@ def test_a_full_stdout_is_one_line(arguments: tuple[str, ...]) -> None:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
-            timeout=60,
+            timeout=PATIENCE_S,
         )
     assert "the disk is full" in check_refusal(result.returncode, "", result.stderr)
 
@@ -91,7 +92,7 @@ def test_a_reader_that_has_gone_away_is_no_error(options: list[str]) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=environment(),
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     os.close(writing)
     assert result.returncode == 141
@@ -111,7 +112,7 @@ def test_help_is_immediate() -> None:
 
 def test_run_imports_its_dependencies_and_nothing_else(picture: Path) -> None:
     arguments = ("run", BUNDLE, "--image", picture, *PROMPT, "--max-new-tokens", 2, "--json")
-    status, _, stderr = finish(start(*arguments, options=["-X", "importtime"]), 60)
+    status, _, stderr = finish(start(*arguments, options=["-X", "importtime"]))
     assert status == 0
     lines = [line for line in stderr.splitlines() if line.startswith("import time:")]
     modules = {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}

@@ -29,6 +29,7 @@ from hired_runtime.evaluation import runner
 from hired_runtime.evaluation.record import ANSWERS
 from tests.tiny.children import largest_file
 from tests.tiny.commands import Capture, accepted, finish, refused, slow_steps, start
+from tests.tiny.processes import PATIENCE_S
 from tests.tiny.questions import write_questions, write_rows
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
@@ -219,7 +220,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_nothing_had_happened(
     answers, begin = tmp_path / "killed" / ANSWERS, time.monotonic()
     while not answers.exists() or answers.read_bytes().count(b"\n") < 2:
         assert process.poll() is None
-        assert time.monotonic() - begin < 60
+        assert time.monotonic() - begin < PATIENCE_S
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -239,17 +240,17 @@ def test_ctrl_c_keeps_what_was_answered(dataset: Path, tmp_path: Path) -> None:
     process = start("eval", BUNDLE, dataset, "--report", tmp_path / "report", options=["-c", slow_steps(0.05)])
     answers, begin = tmp_path / "report" / ANSWERS, time.monotonic()
     while not answers.exists():
-        assert time.monotonic() - begin < 60
+        assert time.monotonic() - begin < PATIENCE_S
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
-    assert finish(process, 60) == (130, "", "hired-edge: interrupted\n")
+    assert finish(process) == (130, "", "hired-edge: interrupted\n")
     assert {path.name for path in answers.parent.iterdir()} == {ANSWERS}
 
 
 def test_a_bar_is_shown_on_a_terminal_only(dataset: Path, tmp_path: Path) -> None:
     few = ("--policies", "hired", "--budgets", "20%", "--max-new-tokens", 2)
     process = start("eval", BUNDLE, dataset, "--report", tmp_path / "quiet", *few)
-    assert process.communicate(timeout=60)[1] == ""
+    assert process.communicate(timeout=PATIENCE_S)[1] == ""
     main, terminal = os.openpty()
     fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     arguments = ["eval", BUNDLE, dataset, "--report", tmp_path / "shown", *few]
@@ -260,7 +261,7 @@ def test_a_bar_is_shown_on_a_terminal_only(dataset: Path, tmp_path: Path) -> Non
         stderr=terminal,
     )
     os.close(terminal)
-    assert process.wait(60) == 0
+    assert process.wait(PATIENCE_S) == 0
     shown = os.read(main, 2**16).decode()
     os.close(main)
     assert "picture" in shown

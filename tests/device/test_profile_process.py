@@ -16,7 +16,7 @@ import pytest
 
 from tests.tiny.children import largest_file
 from tests.tiny.commands import Capture, accepted, check_refusal, finish, refused, start
-from tests.tiny.processes import all_gone, children
+from tests.tiny.processes import PATIENCE_S, all_gone, children
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 LONG = ("--budgets", "20%", "--warmup", 0, "--iterations", 10**6)
@@ -26,7 +26,7 @@ SHORT = ("--budgets", "20%", "--warmup", 0, "--iterations", 1, "--max-new-tokens
 def profiling(picture: Path, folder: Path) -> tuple[subprocess.Popen[str], int]:
     """A profile that never ends, and the process of its budget once that has loaded its engine."""
     process = start("profile", BUNDLE, "--image", picture, "-o", folder, *LONG)
-    end = time.monotonic() + 60
+    end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         assert process.poll() is None, process.communicate()
         for child in children(process.pid):
@@ -34,6 +34,7 @@ def profiling(picture: Path, folder: Path) -> tuple[subprocess.Popen[str], int]:
                 time.sleep(0.5)
                 return process, child
         time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
     raise AssertionError("it never came to that")
 
 
@@ -41,7 +42,7 @@ def test_ctrl_c_leaves_nothing(picture: Path, tmp_path: Path) -> None:
     process, _ = profiling(picture, tmp_path / "report")
     family = children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
-    assert finish(process, 60) == (130, "", "hired-edge: interrupted\n")
+    assert finish(process) == (130, "", "hired-edge: interrupted\n")
     assert family
     assert all_gone(family)
     assert list(tmp_path.iterdir()) == []
@@ -50,7 +51,7 @@ def test_ctrl_c_leaves_nothing(picture: Path, tmp_path: Path) -> None:
 def test_a_process_that_is_killed_is_told_with_its_budget(picture: Path, tmp_path: Path) -> None:
     process, child = profiling(picture, tmp_path / "report")
     os.kill(child, signal.SIGKILL)
-    line = check_refusal(*finish(process, 60))
+    line = check_refusal(*finish(process))
     assert line.startswith("the process of budget 20% was killed by SIGKILL; expected it to end with its measurements")
     assert list(tmp_path.iterdir()) == []
 
@@ -89,7 +90,7 @@ def test_a_line_says_how_far_it_is_on_a_terminal_only(terminal: bool, picture: P
         stderr=other,
     )
     os.close(other)
-    assert process.wait(120) == 0
+    assert process.wait(PATIENCE_S) == 0
     try:
         shown = os.read(main, 2**16).decode()
     except OSError:  # a terminal that nobody holds any more

@@ -28,11 +28,45 @@ def oldest_environment() -> Path:
     return environment("lowest", [*oldest, *pins("pytest", "hypothesis")], python_310())
 
 
-def test_the_device_tests_pass_on_the_oldest_supported_versions(tmp_path: Path) -> None:
+WHAT_CALLS_LIBRARIES = [
+    "bad_bundles",
+    "bad_requests",
+    "bundle",
+    "command_processes",
+    "commands",
+    "demo",
+    "drawing",
+    "engines",
+    "eval_command",
+    "evaluation",
+    "evaluation_plots",
+    "ort_device_cache",
+    "packing",
+    "pictures",
+    "plan",
+    "policies",
+    "profile_command",
+    "profile_page",
+    "prompt",
+    "runtime",
+    "sampling",
+    "selection",
+    "tensorfile",
+    "text",
+]
+"""Parts of tests/device that numpy, pillow, tokenizers, jinja2, onnxruntime or matplotlib have a say in."""
+
+
+def test_what_calls_libraries_passes_on_the_oldest_supported_versions(tmp_path: Path) -> None:
     python = oldest_environment()
     versions = "import sys, numpy, PIL; print(sys.version.split()[0], numpy.__version__, PIL.__version__)"
     print("Python, numpy, pillow:", checked(python, "-c", versions))
-    print(run_device_tests(python, tmp_path))
+    print(run_device_tests(python, tmp_path, *(f"test_{name}.py" for name in WHAT_CALLS_LIBRARIES)))
+
+
+@pytest.mark.slow
+def test_all_device_tests_pass_on_the_oldest_supported_versions(tmp_path: Path) -> None:
+    print(run_device_tests(oldest_environment(), tmp_path))
 
 
 @pytest.mark.parametrize("name", ["jp6-fp16", "jp6-int4", "jp6-int8"])

@@ -65,15 +65,24 @@ def test_the_extras_that_errors_name_exist() -> None:
     assert set(EXTRAS.values()) <= set(PROJECT["optional-dependencies"])
 
 
-def test_the_device_tests_pass_on_the_wheel_without_torch(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def device() -> Path:
+    """The interpreter of an environment with the CPU engine and today's versions, as on a board."""
     extras = PROJECT["optional-dependencies"]
     requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["eval"]]
     names = ("numpy", "pillow", "tokenizers", "jinja2", "onnxruntime", "matplotlib", "tqdm", "pytest", "hypothesis")
-    requirements += pins(*names)
-    python = environment("device", requirements)
+    return environment("device", [*requirements, *pins(*names)])
+
+
+def test_the_commands_work_on_the_wheel_without_torch(device: Path, tmp_path: Path) -> None:
     for module in ("torch", "transformers", "onnx"):
-        assert run(python, "-c", f"import {module}").returncode != 0
-    print(run_device_tests(python, tmp_path))
+        assert run(device, "-c", f"import {module}").returncode != 0
+    print(run_device_tests(device, tmp_path, "test_boundary.py", "test_commands.py", "test_doctor.py", "test_demo.py"))
+
+
+@pytest.mark.slow
+def test_the_device_tests_pass_on_the_wheel_without_torch(device: Path, tmp_path: Path) -> None:
+    print(run_device_tests(device, tmp_path))
 
 
 def test_every_direct_dependency_is_pinned() -> None:

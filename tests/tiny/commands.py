@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hired_edge.cli import main
+from tests.tiny.processes import PATIENCE_S
 
 Capture = pytest.CaptureFixture[str]
 
@@ -98,7 +99,11 @@ sys.exit(main(sys.argv[3:]))
 """
 
 
-def finish(process: subprocess.Popen[str], timeout: float = 300) -> tuple[int, str, str]:
-    """Exit status, stdout, stderr."""
-    stdout, stderr = process.communicate(timeout=timeout)
+def finish(process: subprocess.Popen[str], timeout: float = PATIENCE_S) -> tuple[int, str, str]:
+    """Exit status, stdout, stderr. What takes longer is killed, with its children, and raises."""
+    try:
+        stdout, stderr = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     return process.returncode, stdout, stderr

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+PATIENCE_S = 300
+"""Longer than anything here takes, on an emulated machine too: only what hangs reaches it."""
 PROC = Path("/proc")
 
 
@@ -27,7 +29,7 @@ def running(words: str) -> list[int]:
     return found
 
 
-def all_gone(pids: Iterable[int], timeout: float = 30) -> bool:
+def all_gone(pids: Iterable[int], timeout: float = PATIENCE_S) -> bool:
     """Whether all of them end in time; one that nobody has waited for yet (a zombie) has ended."""
     end = time.monotonic() + timeout
     while any(_stat(each)[:1] not in ([], ["Z"]) for each in pids):
