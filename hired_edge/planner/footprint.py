@@ -4,8 +4,8 @@ Weights and cache are exact (the exporter's own arithmetic). What lives between 
 the widths of one layer: measured with ONNX Runtime's CPU provider, which keeps an MLP's five intermediate results
 (gate, sigmoid, SiLU, up, product; in the tower fc1, its bias, scaled, sigmoid, product), and given back by the
 allocator so late that tower and prefill add up, and more (`TargetStorage.slack`). A prefill on the CPU goes in chunks
-(`TargetStorage.chunk`). A GPU engine's own workspace is assumed to be no larger. Where attention is no fused kernel (`TargetStorage.scores`), its scores and the mask that is
-added to them are counted.
+(`TargetStorage.chunk`). A GPU engine's own workspace is assumed to be no larger. Where attention is no fused kernel
+(`TargetStorage.scores`), its scores and the mask that is added to them are counted.
 
 What it does not know: an engine's tactics, and the picture as its file decodes.
 """

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from transformers import AutoModelForImageTextToText
 
-from benchmarks import checkpoint, mistral_words
+from benchmarks import checkpoint
 from benchmarks.shapes import TINY
 from hired_export.checkpoint import Checkpoint
 from hired_export.families import AttentionChoice, read_spec
@@ -76,25 +76,15 @@ def test_a_seed_is_a_checkpoint(tmp_path: Path) -> None:
     [
         (("--layers", "0"), "--layers 0; expected 1 or more"),
         (("--seed", "-1"), "--seed -1"),
-        (("--tokenizer",), "no module named sentencepiece; expected mistral-common and sentencepiece"),
+        (("--tokenizer",), "no module named mistral_common; expected mistral-common"),
     ],
 )
 def test_refusals_leave_nothing(
     options: tuple[str, ...], message: str, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "sentencepiece", None)
+    monkeypatch.setitem(__import__("sys").modules, "mistral_common", None)
     config = tmp_path / "tiny.json"
     config.write_text(json.dumps(TINY))
     assert checkpoint.main([str(config), str(tmp_path / "out"), *options]) == 2
     assert message in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["tiny.json"]
-
-
-def test_pieces_are_joined_by_score() -> None:
-    letters = [f"<0x{byte:02X}>" for byte in range(256)] + ["▁", "a", "b", "c"]
-    pieces = {**dict.fromkeys([*mistral_words.SPECIAL, *letters], 0.0), "bc": -1.0, "ab": -2.0, "▁a": -3.0, "abc": -4.0}
-    tokenizer = mistral_words.tokenizer(pieces)
-    assert tokenizer.encode("abc a").tokens == ["<s>", "▁a", "bc", "▁a"]
-    assert tokenizer.encode("ab<image>é").tokens == ["<s>", "▁", "ab", "<image>", "▁", "<0xC3>", "<0xA9>"]
-    assert tokenizer.token_to_id("<image>") == len(pieces)
-    assert tokenizer.decode(tokenizer.encode("abc aé").ids) == "abc aé"

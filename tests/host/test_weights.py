@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from hired_edge.errors import CheckpointError
 from hired_export import weights
 from hired_export.external import ExternalData
-from hired_export.tensor import Tensor
 from hired_export.lowering.dequantise_linear import TYPES
 from hired_export.lowering.matmul import placeholder, quantised_name, scales_name
 from hired_export.quantisation import Scheme, dequantise, quantise
+from hired_export.tensor import Tensor
 
 SCHEMES = [Scheme(8, None), Scheme(4, 64), Scheme(4, 128), Scheme(4, 64, "hqq")]
 INPUTS, OUTPUTS = 384, 22
