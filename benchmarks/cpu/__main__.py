@@ -58,6 +58,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--shape", default="llava-v1.6-mistral-7b", metavar="NAME", help="of a LLaVA-NeXT model")
     parser.add_argument("--layers", default="1,3", metavar="N,N", help="of the text model, measured (default: 1,3)")
     parser.add_argument("--block-size", type=int, default=128, metavar="N", help="of int4 (default: 128)")
+    parser.add_argument(
+        "--vision-precision", choices=["fp32", "int8"], default="int8", help="of our tower (default: int8)"
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="of every side (default: as many as cores)")
     parser.add_argument("--parts", default=",".join(PARTS), metavar="P[,...]", help=f"(default: {','.join(PARTS)})")
     parser.add_argument("--without", default="", metavar="PEER[,...]", help=f"of {', '.join(PEERS)}")
@@ -72,7 +75,7 @@ def _run(args: argparse.Namespace) -> int:
     if not out.parent.is_dir():
         raise InputError(f"{out.parent} is no folder", expected="the one that the page goes to", fix="make it first")
     threads = here.cores if args.threads is None else args.threads
-    made = files(Path(args.work), args.shape, args.block_size)
+    made = files(Path(args.work), args.shape, args.block_size, args.vision_precision)
     layers, without = _layers(args.layers, made), _of("--without", args.without, PEERS)
     parts = _of("--parts", args.parts, PARTS)
     for depth in layers:
@@ -107,6 +110,7 @@ def _run(args: argparse.Namespace) -> int:
         depth=text.layers,
         layers=layers,
         block_size=made.block_size,
+        vision=made.vision,
         where=Where(
             processor=here.processor,
             cores=here.cores,
@@ -162,7 +166,13 @@ def _peers(folder: Path, without: bool) -> tuple[str | None, list[str]]:
 
 
 def _command(args: argparse.Namespace, threads: int) -> str:
-    words = {"minutes": f"{args.minutes:g}", "shape": args.shape, "layers": args.layers, "block-size": args.block_size}
+    words = {
+        "minutes": f"{args.minutes:g}",
+        "shape": args.shape,
+        "layers": args.layers,
+        "block-size": args.block_size,
+        "vision-precision": args.vision_precision,
+    }
     if args.parts != ",".join(PARTS):
         words["parts"] = args.parts
     if args.without:

@@ -27,12 +27,14 @@ class Files:
         work: the folder.
         shape: a published model's name.
         block_size: of int4.
+        vision: precision of the tower.
         seed: of the weights.
     """
 
     work: Path
     shape: str
     block_size: int
+    vision: str
     seed: int = 0
 
     @property
@@ -48,18 +50,18 @@ class Files:
         return self.work / f"{self.shape}-{layers}"
 
     def bundle(self, layers: int) -> Path:
-        return self.work / f"{self.shape}-{layers}-int4-{self.block_size}"
+        return self.work / f"{self.shape}-{layers}-int4-{self.block_size}-vision-{self.vision}"
 
     def gguf(self, layers: int) -> Path:
         return self.work / f"{self.shape}-{layers}.gguf"
 
 
-def files(work: Path, shape: str, block_size: int) -> Files:
+def files(work: Path, shape: str, block_size: int, vision: str) -> Files:
     """Raises InputError for a shape that there is not, or one that has no grid of tiles."""
     if shape not in PUBLISHED or not model_shape(read_config(shape)).tiling.pinpoints:
         known = [name for name, each in PUBLISHED.items() if "image_grid_pinpoints" in each.config]
         raise InputError(f"--shape {shape}", expected=" or ".join(known), fix="choose one of them")
-    return Files(work, shape, block_size)
+    return Files(work, shape, block_size, vision)
 
 
 def make(made: Files, layers: int) -> None:
@@ -77,6 +79,7 @@ def make(made: Files, layers: int) -> None:
         options = ExportOptions(
             precision="int4",
             block_size=made.block_size,
+            vision_precision=made.vision,
             visual_tokens=BUDGETS,
             max_text_tokens=TEXT_TOKENS,
             max_new_tokens=NEW_TOKENS,

@@ -43,7 +43,7 @@ def section(run: Run) -> str:
     where = run.where
     few, many = run.layers
     lines = [
-        f"## {run.written}: {run.shape}, int4 in blocks of {run.block_size}",
+        f"## {run.written}: {run.shape}, int4 in blocks of {run.block_size}, the tower in {run.vision}",
         "",
         f"{where.processor}, {where.cores} cores, {where.memory_bytes / GIB:.0f} GiB; {where.threads} threads;"
         f" Python {where.python}; {'; '.join(where.versions)}. By `{run.command}`.",
@@ -148,7 +148,7 @@ def memory(run: Run) -> list[str]:
     if not run.peaks:
         return []
     model = model_shape(PUBLISHED[run.shape].config)
-    weights = stored(model, "cpu", "int4", run.block_size)
+    weights = stored(model, "cpu", "int4", run.block_size, vision=run.vision)
     text = text_model(model, "cpu")
     rows = []
     for batch in BATCHES:

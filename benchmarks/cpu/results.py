@@ -86,6 +86,8 @@ class Run:
     layers: tuple[int, int]
     """That were measured."""
     block_size: int
+    vision: str
+    """Precision of our tower."""
     where: Where
     ceilings: Ceilings
     series: tuple[Series, ...]

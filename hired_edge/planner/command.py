@@ -30,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision", metavar="P[,...]", help=f"of {', '.join(get_args(Precision))} (default: all of the target's)"
     )
     parser.add_argument("--block-size", type=int, metavar="N", help="of int4 (default: the target's)")
+    parser.add_argument("--vision-precision", choices=["fp32", "fp16", "int8"], help="of the tower, as for export")
+    parser.add_argument("--embedding", choices=["fp16", "int8"], help="of the token embeddings, as for export")
     parser.add_argument(
         "--visual-tokens", default="100%,40%,20%", metavar="B|P%[,...]", help="budgets (default: 100%%,40%%,20%%)"
     )
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> None:
         [parse_budget(part) for part in args.visual_tokens.split(",")],
         Request(args.max_text_tokens, args.max_new_tokens, args.batch, args.images),
         args.block_size,
+        vision=args.vision_precision,
+        embedding=args.embedding,
     )
     print(report.table(made))
     if args.json:

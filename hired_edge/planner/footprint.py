@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from hired_edge.budget import Budget
 from hired_edge.errors import LimitError
 from hired_edge.limits import Limits, check_positions, derive_limits
-from hired_edge.manifest import Precision, Target, TextModel
+from hired_edge.manifest import Target, TextModel
 from hired_edge.plan import ITEMSIZE, buffer_bytes, kv_cache_bytes, largest_visual_budget
 from hired_edge.planner.shapes import ModelShape
-from hired_edge.planner.storage import TARGETS, Stored, stored
+from hired_edge.planner.storage import TARGETS, Stored
 
 MLP_WIDTHS = 5
 """Rows of the MLP's width alive at once per token, in the decoder and in the tower."""
@@ -182,18 +182,17 @@ class Fit:
 def largest_budget(
     model: ModelShape,
     target: Target,
-    precision: Precision,
+    weights: Stored,
     request: Request,
     *,
     available: int,
     process_bytes: int,
-    block_size: int | None = None,
 ) -> int | None:
     """The most visual tokens over all pictures that fit, at most the stock sequences'; None where not even 0 does.
 
     `largest_visual_budget` bounds it from above by the cache alone; workspace and buffers grow with the tokens as well.
     """
-    weights, text = stored(model, target, precision, block_size), text_model(model, target)
+    text = text_model(model, target)
 
     def fits(visual: int) -> bool:
         limits = request.limits(model, Budget(absolute=visual))

@@ -60,17 +60,20 @@ def plan(
     budgets: Sequence[Budget],
     request: Request,
     block_size: int | None = None,
+    *,
+    vision: str | None = None,
+    embedding: str | None = None,
 ) -> Plan:
     """Every precision and budget.
 
     Raises:
-        InputError: a precision or block size that the target does not have, or a number below 1.
+        InputError: a precision, block size or embedding that the target does not have, or a number below 1.
         LimitError: a budget beyond the model's positions.
     """
     available = device.memory_bytes - device.system_bytes
     plans = []
     for precision in precisions:
-        weights = stored(model, target, precision, block_size)
+        weights = stored(model, target, precision, block_size, vision=vision, embedding=embedding)
         rows = []
         for budget in budgets:
             limits = request.limits(model, budget)
@@ -79,11 +82,10 @@ def plan(
         largest = largest_budget(
             model,
             target,
-            precision,
+            weights,
             request,
             available=available,
             process_bytes=device.process_bytes,
-            block_size=block_size,
         )
         contiguous = _contiguous(model, device, target, precision)
         plans.append(PrecisionPlan(precision, weights, tuple(rows), largest, contiguous))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hired_edge.errors import InputError
-from hired_edge.manifest import FloatType, Precision, Target
+from hired_edge.manifest import EmbeddingType, FloatType, Manifest, Precision, Target
 from hired_edge.plan import ITEMSIZE, PREFILL_CHUNK
 from hired_edge.planner.shapes import ModelShape, Tensors
 
@@ -29,6 +29,7 @@ class TargetStorage:
         dtype: of activations, the cache and whatever is not quantised.
         precisions: of the weights that it has.
         block_sizes: of int4, the default first.
+        vision: precisions of the tower, the default first.
         blocks_alone: every quantised matrix is stored in whole blocks of inputs, the last one padded.
         cache: whether `present.*` is the cache itself or the new keys and values alone.
         masked: whether the language graph takes a mask (B, 1, S, M).
@@ -41,6 +42,7 @@ class TargetStorage:
     dtype: FloatType
     precisions: tuple[Precision, ...]
     block_sizes: tuple[int, ...]
+    vision: tuple[str, ...]
     blocks_alone: bool
     cache: Literal["in_place", "append"]
     masked: bool
@@ -54,15 +56,28 @@ class TargetStorage:
         return ITEMSIZE[self.dtype]
 
 
-_TENSORRT = TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "in_place", True, False, None, 1.0)
+_HALF: tuple[tuple[Precision, ...], tuple[int, ...], tuple[str, ...]] = (("fp16", "int8", "int4"), (128, 64), ("fp16",))
+_TENSORRT = TargetStorage("float16", *_HALF, False, "in_place", True, False, None, 1.0)
 TARGETS: dict[Target, TargetStorage] = {
     "cpu": TargetStorage(
-        "float32", ("fp32", "int8", "int4"), (32, 64, 128), True, "in_place", False, False, PREFILL_CHUNK, 1.2
+        dtype="float32",
+        precisions=("fp32", "int8", "int4"),
+        block_sizes=(32, 64, 128),
+        vision=("fp32", "int8"),
+        blocks_alone=True,
+        cache="in_place",
+        masked=False,
+        scores=False,
+        chunk=PREFILL_CHUNK,
+        slack=1.2,
     ),
     "cuda": _TENSORRT,
     "jp7": _TENSORRT,
-    "jp6": TargetStorage("float16", ("fp16", "int8", "int4"), (128, 64), False, "append", True, True, None, 1.0),
+    "jp6": TargetStorage("float16", *_HALF, False, "append", True, True, None, 1.0),
 }
+EMBEDDING_ITEMS = {"fp32": 4, "fp16": 2, "int8": 1}
+"""Bytes of an element of the token embeddings, by `--embedding`."""
+_EMBEDDINGS: dict[EmbeddingType, str] = {"float32": "fp32", "float16": "fp16", "int8": "int8"}
 _BITS: dict[Precision, int | None] = {"fp32": None, "fp16": None, "int8": 8, "int4": 4}
 
 
@@ -85,19 +100,35 @@ class Stored:
         return self.vision + self.language
 
 
-def stored(model: ModelShape, target: Target, precision: Precision, block_size: int | None = None) -> Stored:
+def stored(
+    model: ModelShape,
+    target: Target,
+    precision: Precision,
+    block_size: int | None = None,
+    *,
+    vision: str | None = None,
+    embedding: str | None = None,
+) -> Stored:
     """What `hired-edge export --target T --precision P` writes, in bytes.
 
-    int4 keeps the LM head in 8 bits, one scale a channel; the tower and the projector are never quantised.
+    int4 keeps the LM head in 8 bits, one scale a channel.
+
+    Args:
+        model: the sizes.
+        target, precision, block_size: of the export.
+        vision: precision of the tower and projector; None = as the target's activations.
+        embedding: of the table; None = fp32 beside fp32 weights, else fp16.
 
     Raises:
-        InputError: the target has no such precision or block size.
+        InputError: the target has no such precision or block size, or there is no such embedding.
     """
     facts = TARGETS[target]
     block = facts.block_sizes[0] if block_size is None else block_size
     for flag, value, known in (
         ("--precision", precision, facts.precisions),
         ("--block-size", block, facts.block_sizes),
+        ("--vision-precision", facts.vision[0] if vision is None else vision, facts.vision),
+        ("--embedding", "fp16" if embedding is None else embedding, tuple(EMBEDDING_ITEMS)),
     ):
         if value not in known:
             expected = " or ".join(map(str, known))
@@ -108,16 +139,50 @@ def stored(model: ModelShape, target: Target, precision: Precision, block_size: 
     text = model.text
     rotary = 2 * text.positions * (text.head_dim // 2) * facts.item
     return Stored(
-        vision=_plain(model.vision_tensors, facts.item) + GRAPH_BYTES_PER_LAYER * model.tower.exported_layers,
+        vision=_vision_bytes(model, facts, vision) + GRAPH_BYTES_PER_LAYER * model.tower.exported_layers,
         language=sum(sizes.values()) + rotary + GRAPH_BYTES_PER_LAYER * text.layers,
-        embedding=_plain(model.embedding_tensors, 4 if precision == "fp32" else 2),
+        embedding=_embedding_bytes(model, embedding or ("fp32" if precision == "fp32" else "fp16")),
         largest_matrix=max(matrices),
         matrices=sum(matrices),
     )
 
 
+def stored_in(model: ModelShape, manifest: Manifest) -> Stored:
+    """The same of a bundle that is there."""
+    how = manifest.quantisation
+    return stored(
+        model,
+        manifest.target,
+        how.precision,
+        how.block_size if how.precision == "int4" else None,
+        vision="int8" if how.vision == "int8" else None,
+        embedding=_EMBEDDINGS[how.embedding_dtype],
+    )
+
+
 def _plain(tensors: Tensors, item: int) -> int:
     return item * sum(math.prod(shape) for shape in tensors.values())
+
+
+def _vision_bytes(model: ModelShape, facts: TargetStorage, vision: str | None) -> int:
+    """In int8: a scale a channel of every matrix, and once more in floats what the CLS rows of the attention maps are
+    made with, the query and key matrices of two layers (one where they are the same)."""
+    tensors = model.vision_tensors
+    if vision != "int8":
+        return _plain(tensors, facts.item)
+    matrices = {name: shape for name, shape in tensors.items() if len(shape) == 2 and "embedding" not in name}
+    rest = {name: shape for name, shape in tensors.items() if name not in matrices}
+    integers = sum(outputs * inputs + facts.item * outputs for outputs, inputs in matrices.values())
+    maps = 2 * len({0, model.tower.feature_layer}) * model.tower.hidden_size**2 * facts.item
+    return _plain(rest, facts.item) + integers + maps
+
+
+def _embedding_bytes(model: ModelShape, embedding: str) -> int:
+    """Beside rows of int8, their scales and the newline are float32."""
+    tensors = model.embedding_tensors
+    if embedding != "int8":
+        return _plain(tensors, EMBEDDING_ITEMS[embedding])
+    return sum(shape[0] * (shape[1] + 4) if len(shape) == 2 else 4 * shape[0] for shape in tensors.values())
 
 
 def _language_bytes(

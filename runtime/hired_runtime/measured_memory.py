@@ -20,7 +20,7 @@ from hired_edge.bundle import read_manifest
 from hired_edge.errors import BundleError, HiredEdgeError
 from hired_edge.planner.footprint import Footprint, Request, footprint
 from hired_edge.planner.shapes import ModelShape
-from hired_edge.planner.storage import stored
+from hired_edge.planner.storage import stored_in
 from hired_edge.tiling import TilingRules
 from hired_runtime.board import onnx_graph
 
@@ -82,9 +82,8 @@ def compare(model: ModelShape, job: Job, idle: int) -> Comparison:
         BundleError, LimitError, InputError: the bundle cannot be opened, or not with that budget.
     """
     manifest = read_manifest(Path(job.bundle))
-    stored_as, exported = manifest.quantisation, manifest.limits
-    block = stored_as.block_size if stored_as.precision == "int4" else None
-    weights = stored(model, manifest.target, stored_as.precision, block)
+    exported = manifest.limits
+    weights = stored_in(model, manifest)
     got = measure(job)
 
     def planned(text_tokens: int, new_tokens: int, visual_tokens: int) -> Footprint:

@@ -142,15 +142,14 @@ LLAVA_SMALL = model_shape({"model_type": "llava", "vision_config": {"image_size"
 def test_the_largest_budget_fits_and_one_more_does_not(
     available: int, text: int, new: int, batch: int, target: str, model: ModelShape
 ) -> None:
-    request = Request(text, new, batch)
-    most = largest_budget(model, target, "int4", request, available=available, process_bytes=MIB)  # type: ignore[arg-type]
+    request, weights = Request(text, new, batch), stored(model, target, "int4")  # type: ignore[arg-type]
+    most = largest_budget(model, target, weights, request, available=available, process_bytes=MIB)  # type: ignore[arg-type]
 
     def fits(visual: int) -> bool:
         try:
             limits = request.limits(model, parse_budget(visual))
         except LimitError:
             return False
-        weights = stored(model, target, "int4")  # type: ignore[arg-type]
         return footprint(model, target, weights, limits, MIB).peak <= available  # type: ignore[arg-type]
 
     if most is None:

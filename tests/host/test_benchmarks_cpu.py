@@ -44,6 +44,7 @@ def example() -> Run:
         depth=32,
         layers=(1, 3),
         block_size=128,
+        vision="int8",
         where=Where("a processor", 2, 2**34, 2, "3.11.7", ("an engine 1.0",)),
         ceilings=Ceilings(1e11, 1e10, (640, 4096, 14336), 2**28),
         series=(

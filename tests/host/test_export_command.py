@@ -126,28 +126,22 @@ def said(out: Path) -> re.Pattern[str]:
     return re.compile(rf"{out}: exported and checked: \d\.\d\d GB in \d+ s \({stages}\); {peaks}\n")
 
 
-def test_what_a_killed_export_left_is_cleaned_by_the_next(small: Path, tmp_path: Path) -> None:
+def test_what_a_killed_export_left_is_cleaned_by_the_next_which_is_alone(
+    small: Path, tmp_path: Path, capsys: Capture
+) -> None:
     out, partial = tmp_path / "out", tmp_path / "out.partial"
     killed = export(small, out)
     wait_for(killed, lambda: MOMENTS["weights"](partial))
     killed.kill()
     assert finish(killed)[0] == -signal.SIGKILL
     assert sorted(path.name for path in partial.iterdir()) == ["bundle", "journal", "lock"]
-    (partial / "bundle/more").write_text("left by a killed export")
-    status, stdout, stderr = finish(export(small, out))
-    assert (status, stderr) == (0, "")
-    assert said(out).fullmatch(stdout)
-    assert list(tmp_path.iterdir()) == [out]
-    Bundle.open(out)
-
-
-def test_a_second_export_to_the_same_folder_is_refused(small: Path, tmp_path: Path, capsys: Capture) -> None:
-    out, partial = tmp_path / "out", tmp_path / "out.partial"
-    first = export(small, out)
-    wait_for(first, lambda: (partial / "bundle").is_dir())
+    more = partial / "bundle/more"
+    more.write_text("left by a killed export")
+    following = export(small, out)
+    wait_for(following, lambda: not more.exists())
     line = refused(capsys, "export", small, out, *OPTIONS)
     assert line == f"another export to {out} is running; expected one at a time; wait for it, or name another OUT"
-    status, stdout, stderr = finish(first)
+    status, stdout, stderr = finish(following)
     assert (status, stderr) == (0, "")
     assert said(out).fullmatch(stdout)
     assert list(tmp_path.iterdir()) == [out]

@@ -15,8 +15,9 @@ from hired_edge.planner import storage
 from hired_edge.planner.config import model_shape
 from hired_edge.planner.footprint import Request, footprint, text_model
 from hired_edge.planner.shapes import ModelShape
-from hired_export import quantisation, targets
-from tests.host.bundles import RECIPES, Bundles
+from hired_export import exporter, parity, quantisation, targets
+from hired_export.exporter import ExportOptions, export
+from tests.host.bundles import RECIPES, Bundles, traced_language
 
 DEMO = Path(__file__).parents[2] / "demo"
 
@@ -24,7 +25,7 @@ DEMO = Path(__file__).parents[2] / "demo"
 @pytest.mark.parametrize("target", get_args(Target))
 def test_the_tables_agree(target: Target) -> None:
     ours, theirs = storage.TARGETS[target], targets.TARGETS[target]
-    for name in ("dtype", "precisions", "block_sizes", "cache"):
+    for name in ("dtype", "precisions", "block_sizes", "vision", "cache"):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert storage.CHANNEL_BLOCK == quantisation.STORAGE_BLOCK
 
@@ -49,9 +50,7 @@ def test_a_matrix_takes_what_the_quantiser_writes(target: Target, precision: Pre
 def check(model: ModelShape, bundle: Path) -> None:
     """Weights within 5 %, without the graphs' nodes to the byte but for alignment; cache, buffers and table exact."""
     manifest = read_manifest(bundle)
-    stored = manifest.quantisation
-    block = stored.block_size if stored.precision == "int4" else None
-    planned = storage.stored(model, manifest.target, stored.precision, block)
+    planned = storage.stored_in(model, manifest)
     assert planned.weights == pytest.approx(manifest.memory.weights, rel=0.05)
     graphs = (manifest.vision_graph, manifest.language_graph(manifest.limits))
     tensors = sum(manifest.files[name].bytes for graph in graphs for name in graph.data)
@@ -77,3 +76,12 @@ def test_bundles_of_the_suite(name: str, bundles: Bundles) -> None:
 
 def test_the_demonstration_model() -> None:
     check(model_shape(json.loads((DEMO / "checkpoint/config.json").read_text())), DEMO / "bundle")
+
+
+def test_bytes_for_the_tower_and_the_embeddings(bundles: Bundles, tmp_path: Path) -> None:
+    checkpoint = bundles.checkpoint("next-llama")
+    options = ExportOptions(vision_precision="int8", embedding="int8", max_text_tokens=64, progress=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporter, "language_graph", traced_language)
+        export(checkpoint, tmp_path / "out", options, check=parity.check)
+    check(model_shape(json.loads((checkpoint / "config.json").read_text())), tmp_path / "out")
