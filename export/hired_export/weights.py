@@ -65,14 +65,15 @@ def write_quantised(
     data: ExternalData, graph: ir.Graph, name: str, tensor: Tensor, scheme: Scheme
 ) -> QuantisationError:
     """Quantises a matrix; the scales follow the integers in the file."""
-    values = graph.initializers[quantised_name(name)], graph.initializers[scales_name(name)]
-    kept = data.kept(name)
+    stored_as = quantised_name(name)  # a tower's graph may read the same matrix in floats as well
+    values = graph.initializers[stored_as], graph.initializers[scales_name(name)]
+    kept = data.kept(stored_as)
     if kept is not None:
         assert kept.error is not None
         for value in values:
             data.skip(value)
         return QuantisationError(name, kept.error)
-    job = _Quantisation(tensor, scheme, quantised_name(name))
+    job = _Quantisation(tensor, scheme, stored_as)
     blocks = values[0].dtype == ir.DataType.UINT8  # MatMulNBits' layout is the quantiser's own; the other is (in, out)
     if blocks:
         data.write(values[0], data.ahead(job.parts(job.packed)))
@@ -85,7 +86,7 @@ def write_quantised(
     if not blocks:
         scales = scales[:, 0] if scheme.block_size is None else scales.T
     data.write(values[1], [scales.reshape(-1)])
-    data.done(name, job.error)
+    data.done(stored_as, job.error)
     return QuantisationError(name, job.error)
 
 
