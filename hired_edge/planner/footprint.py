@@ -41,6 +41,8 @@ class Footprint:
 
     vision_weights: int
     language_weights: int
+    repacked: int
+    """Of the language model's weights, what the engine's copy takes beside them."""
     kv_cache: int
     buffers: int
     """Tensors bound to the two graphs, the cache apart."""
@@ -64,7 +66,8 @@ class Footprint:
     def peak(self) -> int:
         """The most that the process takes: while it loads, or while it answers."""
         running = self.kv_cache + self.buffers + self.vision_workspace + self.language_workspace
-        return self.process + self.vision_weights + self.language_weights + max(self.loading, running)
+        weights = self.vision_weights + self.language_weights + self.repacked
+        return self.process + weights + max(self.loading, running)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ def footprint(model: ModelShape, target: Target, weights: Stored, limits: Limits
     return Footprint(
         vision_weights=weights.vision,
         language_weights=weights.language,
+        repacked=weights.repacked,
         kv_cache=kv_cache_bytes(text, slots, limits.batch),
         buffers=buffer_bytes(text, model.tiling, limits, slots, masked=facts.masked),
         vision_workspace=vision_workspace(model, target, limits.tiles),

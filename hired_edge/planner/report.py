@@ -53,7 +53,7 @@ def _rows(plan: Plan, each: PrecisionPlan) -> Iterator[tuple[str, ...]]:
             str(row.budget),
             str(row.limits.visual_tokens),
             str(row.limits.max_sequence_length),
-            _mib(taken.vision_weights + taken.language_weights),
+            _mib(taken.vision_weights + taken.language_weights + taken.repacked),
             _mib(taken.kv_cache),
             _mib(taken.buffers),
             _mib(taken.vision_workspace + taken.language_workspace),
@@ -122,6 +122,7 @@ _DEVICE = (
 _BYTES = (
     "vision_weights",
     "language_weights",
+    "repacked",
     "kv_cache",
     "buffers",
     "vision_workspace",

@@ -30,7 +30,15 @@ def test_the_table_and_the_object(capsys: Capture) -> None:
     assert list(made["precisions"]) == ["fp16", "int8", "int4"]
     row = made["precisions"]["int4"]["budgets"]["20%"]
     assert row["kv_cache_bytes"] == 960 * 2**20 // 8
-    parts = ("vision_weights", "language_weights", "kv_cache", "buffers", "vision_workspace", "language_workspace")
+    parts = (
+        "vision_weights",
+        "language_weights",
+        "repacked",
+        "kv_cache",
+        "buffers",
+        "vision_workspace",
+        "language_workspace",
+    )
     total = made["device"]["process_bytes"] + sum(row[f"{part}_bytes"] for part in parts)
     assert row["peak_bytes"] == total
     assert row["margin_bytes"] == row["available_bytes"] - total
