@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from benchmarks.vision.agreement import compare
 from demo.quantisation import divergence, page, wide
-from demo.quantisation.variants import BLOCKS, REFERENCE, VARIANTS, Variant
+from demo.quantisation.variants import BLOCKS, REFERENCE, TOWER, VARIANTS, Variant
 from demo.scenes.__main__ import write
 from demo.scenes.questions import TASKS
 from demo.training.bundle import CHECKPOINT, DEMO, make
@@ -76,6 +77,10 @@ def _model(pictures: int, forced_pictures: int) -> str:
             for variant in VARIANTS
             if variant is not REFERENCE
         }
+    with step("the tower", True, 1, unit=" tower") as advance:
+        seen = list(dict.fromkeys(each.picture for each in asked))
+        agreed = compare(Bundle.open(OUTPUT / TOWER.folder), Bundle.open(OUTPUT / REFERENCE.folder), seen)
+        advance(1)
     evaluations: dict[Variant, Evaluation] = {}
     with step("answers", True, len(VARIANTS), unit=" bundles") as advance:
         for variant in VARIANTS:
@@ -100,7 +105,7 @@ def _model(pictures: int, forced_pictures: int) -> str:
         parameters=_parameters(),
         seconds=time.monotonic() - started,
     )
-    return page.render(run, measured)
+    return page.render(run, measured, agreed)
 
 
 def _megabytes(bundle: Path) -> float:

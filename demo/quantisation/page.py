@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from benchmarks.vision.results import Agreement
 from demo.quantisation.divergence import BUDGETS, Divergence
 from demo.quantisation.wide import NORM, RUNS, WIDTH, Row
 from demo.scenes.questions import TASKS
@@ -25,7 +26,9 @@ own choice, a zero point under a norm with p < 1, has no place here: where the s
 up a block's largest weights, as the last table shows; so the squared error is minimised. awq's factors are folded into
 the layers in front, which is exact before rounding; the export's parity check compares with the model scaled alike.
 
-`--embedding int8` stores the token embeddings as int8 rows with a float32 scale each.
+`--embedding int8` stores the token embeddings as int8 rows with a float32 scale each. `--vision-precision int8`, for
+the CPU, multiplies in the vision tower and the projector with int8 weights, and with tokens rounded to 8 bits, each by a
+scale of its own; attention maps and norms stay in float32.
 """
 
 LIMITS = """## What this does not show
@@ -65,8 +68,8 @@ class Run:
     seconds: float
 
 
-def render(run: Run, measured: Sequence[Measured]) -> str:
-    """The page, without its last section."""
+def render(run: Run, measured: Sequence[Measured], tower: Agreement) -> str:
+    """The page, without its last section; `tower` is how near the int8 tower comes to the other."""
     parts = [
         HEAD,
         _sentence(run),
@@ -80,6 +83,7 @@ def render(run: Run, measured: Sequence[Measured]) -> str:
         "## Accuracy",
         f"Exact match in % on {run.questions} questions about {run.pictures} pictures, with 95 % intervals over them.",
         *(_accuracy_table(measured, budget) for budget in BUDGETS),
+        _tower(run, tower),
         LIMITS.format(parameters=run.parameters),
         BEGIN,
     ]
@@ -103,6 +107,15 @@ def _sentence(run: Run) -> str:
     return (
         f"On {run.machine}; {run.seconds / 60:.0f} minutes. awq was calibrated with {run.calibration}, of seeds that "
         "training saw."
+    )
+
+
+def _tower(run: Run, tower: Agreement) -> str:
+    kept = ", ".join(f"{100 * share:.1f} % at {budget.replace('%', ' %')}" for budget, share in tower.kept.items())
+    return (
+        f"## The int8 tower\n\nOf the tokens that `hired` keeps of {run.pictures} pictures, the int8 tower keeps the "
+        f"same: {kept}. Cosine of a patch's features with float32's: {tower.cosine:.5f} in the mean, "
+        f"{tower.least_cosine:.5f} at least."
     )
 
 

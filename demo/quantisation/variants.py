@@ -33,8 +33,10 @@ class Variant:
 
 
 REFERENCE = Variant("fp32")
+TOWER = Variant("fp32, int8 tower", {"vision_precision": "int8"})
 VARIANTS = (
     REFERENCE,
+    TOWER,
     Variant("fp32, int8 embeddings", {"embedding": "int8"}),
     Variant("int8", {"precision": "int8"}),
     *(

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_the_tiny_shape_from_the_command_line(tmp_path: Path, capsys: Capture, m
     """Weights drawn, exported, measured and written, but for the processes."""
     monkeypatch.setattr(exporter, "language_graph", traced_language)
     monkeypatch.setattr(exporter, "vision_graph", traced_vision)
-    monkeypatch.setattr(exporter.export, "__kwdefaults__", {"check": parity.check})
+    monkeypatch.setattr(exporter, "export", partial(exporter.export, check=parity.check))
     out = tmp_path / "gpu.md"
     where = ["--shape", "tiny", "--device", "cpu", "--work", str(tmp_path), "--out", str(out)]
     few = "--budgets 20% --batches 1 --precisions fp32 --new-tokens 4 --warmup 0 --iterations 1"
