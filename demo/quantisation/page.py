@@ -27,8 +27,8 @@ up a block's largest weights, as the last table shows; so the squared error is m
 the layers in front, which is exact before rounding; the export's parity check compares with the model scaled alike.
 
 `--embedding int8` stores the token embeddings as int8 rows with a float32 scale each. `--vision-precision int8`, for
-the CPU, multiplies in the vision tower and the projector with int8 weights, and with tokens rounded to 8 bits, each by a
-scale of its own; attention maps and norms stay in float32.
+the CPU, multiplies in the vision tower and the projector with int8 weights, and with tokens rounded to 8 bits, each by
+a scale of its own; attention maps and norms stay in float32.
 """
 
 LIMITS = """## What this does not show
