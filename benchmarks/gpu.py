@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import cast
 
 from benchmarks import page
+from benchmarks.command import guarded
 from benchmarks.comparison import Call, Plan, compare, in_child
 from benchmarks.results import Device, Results, Row
 from benchmarks.shapes import BATCHES, BUDGETS, NEW_TOKENS, SHAPES, Files, shape_named
 from hired_edge import strict
 from hired_edge.budget import parse_budget
-from hired_edge.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXTRAS, Parser
-from hired_edge.errors import HiredEdgeError, InputError
+from hired_edge.cli import Parser
+from hired_edge.errors import InputError
 from hired_edge.manifest import Precision
 from hired_runtime.commands.options import listed
 from hired_runtime.profiling import progress
@@ -36,20 +37,8 @@ PRECISIONS: dict[Device, tuple[Precision, ...]] = {"cuda": ("fp16", "int4"), "cp
 
 def main(argv: Sequence[str] | None = None, call: Call = in_child) -> int:
     """Runs the comparison; 0, 2 for what a user can mend, 130 for Ctrl-C. `call` is `compare`'s."""
-    try:
-        return _run(_parser().parse_args(argv), call)
-    except HiredEdgeError as error:
-        print("benchmarks.gpu: error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return EXIT_ERROR
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        print(f"benchmarks.gpu: error: no module named {error.name}; pip install '.[{extra}]'", file=sys.stderr)
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        print("benchmarks.gpu: interrupted; what was measured is kept: run it again to go on", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    kept = "what was measured is kept: run it again to go on"
+    return guarded("benchmarks.gpu", lambda: _run(_parser().parse_args(argv), call), kept)
 
 
 def _parser() -> argparse.ArgumentParser:

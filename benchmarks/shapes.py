@@ -21,6 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from hired_edge.errors import InputError
 from hired_edge.manifest import Precision, Target
 from hired_edge.planner.config import model_shape
@@ -178,13 +180,16 @@ def make_bundle(files: Files, target: Target, precision: Precision) -> None:
 
 def make_picture(files: Files, source: Path) -> tuple[int, int]:
     """`source` as a square of two by two tiles, whose stock sequence is the shape's longest; returns its size."""
-    from PIL import Image
-
     side = 2 * files.shape.sizes.tiling.image_size
     if not files.picture.exists():
-        with Image.open(source) as picture:
-            picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC).save(files.picture)
+        square(source, side).save(files.picture)
     return side, side
+
+
+def square(source: Path, side: int) -> Image.Image:
+    """The picture, squashed to a square."""
+    with Image.open(source) as picture:
+        return picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
 
 
 def hub_name(name: str) -> str:

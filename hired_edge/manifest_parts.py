@@ -115,6 +115,12 @@ class Quantisation:
             positive(self, "block_size")
         if self.method != "rtn" and (self.precision != "int4" or self.block_size is None):
             refuse(f"method is {self.method} for {self.precision}", "rtn, where weights are not blocks of int4")
+        if (self.calibration is not None) != (self.method == "awq"):
+            refuse(
+                f"calibration is {self.calibration} for method {self.method}", "a sha256 for awq, none for the others"
+            )
+        if self.calibration is not None and not _SHA256.fullmatch(self.calibration):
+            refuse(f"calibration is {self.calibration!r}", "a sha256: 64 hexadecimal digits")
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ PREFILL_WIDTHS = 12
 its normalised copy and the MLP's gate, up and product at up to 3.5 D each (the widest common MLP)."""
 
 PREFILL_CHUNK = 512
-"""Positions that a prefill on the CPU takes at a time: memory between two operators is bounded by it, and what one
-layer's operators hand on stays near the cores."""
+"""Positions that a prefill on the CPU takes at a time: memory between two operators is bounded by it (attention's
+scores, heads x 512 x sequence length, apart), and what one layer's operators hand on stays near the cores."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class MemoryPlan:
     buffers: int
     """The tensors bound to the two graphs, other than the cache, for the largest request. Exact."""
     prefill: int
-    """An estimate of what a decoder layer needs during prefill, attention counted as fused (no S x M scores)."""
+    """An estimate of what a decoder layer needs during prefill, attention counted as fused (no S x M scores). Of the
+    whole prompt at once, which the CPU's runtime no longer does: manifests hold the figure, so it stays as it is."""
     embedding_mapped: int
     """The embedding table on disk. Only rows in use take memory, which the system may drop: not part of `total`."""
 

@@ -116,6 +116,8 @@ def preprocess_rules(preprocessor_config: Mapping[str, Any], kind: str) -> Prepr
     for step, reproduced in steps.items():
         if config[step] is not reproduced:
             raise _refused(step, config[step], str(reproduced).lower())
+    if not isinstance(config["do_pad"], bool):
+        raise _refused("do_pad", config["do_pad"], "true or false")
     image_size, shortest_edge = _sizes(config, kind)
     rules = PreprocessRules(
         image_size=image_size,
@@ -134,6 +136,8 @@ def pad_to_square(rules: PreprocessRules) -> PreprocessRules:
     Raises:
         CheckpointError: a mean that is no colour.
     """
+    if not 0 <= min(rules.image_mean) <= max(rules.image_mean) <= 1:
+        raise _refused("image_mean", rules.image_mean, "three numbers from 0 to 1, since pictures are padded with it")
     return replace(rules, pad_colour=rules.mean_colour)
 
 

@@ -1,31 +1,30 @@
 """`python -m benchmarks.cpu` (make bench): this runtime on a CPU beside llama.cpp and PyTorch.
 
 It writes on top of docs/performance.md, and the last line of stdout is one JSON object with everything measured. What
-the minutes are not enough for is left out, and named; so is a peer that cannot be installed. Files are made once, in
-build/cpu: 10 GB for two small depths of a 7B shape, or of any other.
+the minutes are not enough for is left out, and named; so is a part that fails, or a peer that cannot be installed.
+Files are made once, in build/cpu: 10 GB for two small depths of a 7B shape, or of any other.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
+from benchmarks.command import Page, at_least_one, folder_of_its_own, guarded, where
 from benchmarks.cpu import ceilings, page, peers
 from benchmarks.cpu.files import Files, files, make, make_picture
 from benchmarks.cpu.measuring import PROMPTS, Clock, Measuring
-from benchmarks.cpu.results import LLAMA, TORCH, Run, Where
-from hired_edge import __version__, child, strict
-from hired_edge.cli import EXIT_ERROR, EXIT_INTERRUPTED, EXTRAS, Parser
+from benchmarks.cpu.results import LLAMA, TORCH, Run
+from hired_edge import child, strict
+from hired_edge.cli import Parser
 from hired_edge.errors import HiredEdgeError, InputError
 from hired_runtime.commands.options import listed
 from hired_runtime.profiling import progress
 from hired_runtime.profiling.machine import machine
-from hired_runtime.whole import whole
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/performance.md"
@@ -36,20 +35,7 @@ PEERS = (LLAMA, TORCH)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the comparison; 0, 2 for what a user can mend, 130 for Ctrl-C."""
-    try:
-        return _run(_parser().parse_args(argv))
-    except HiredEdgeError as error:
-        print("benchmarks.cpu: error:", " ".join(str(error).splitlines()), file=sys.stderr)
-        return EXIT_ERROR
-    except ModuleNotFoundError as error:
-        extra = EXTRAS.get((error.name or "").partition(".")[0])
-        if extra is None:
-            raise
-        print(f"benchmarks.cpu: error: no module named {error.name}; pip install '.[{extra}]'", file=sys.stderr)
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        print("benchmarks.cpu: interrupted; nothing was written", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    return guarded("benchmarks.cpu", lambda: _run(_parser().parse_args(argv)), "the page is as it was")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -71,17 +57,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(args: argparse.Namespace) -> int:
-    here, out = machine(), Path(args.out)
-    if not out.parent.is_dir():
-        raise InputError(f"{out.parent} is no folder", expected="the one that the page goes to", fix="make it first")
+    here, book = machine(), Page(Path(args.out), page.HEAD)
     threads = here.cores if args.threads is None else args.threads
-    made = files(Path(args.work), args.shape, args.block_size, args.vision_precision)
+    at_least_one("--threads", threads)
+    at_least_one("--minutes", args.minutes)
+    work = folder_of_its_own("--work", Path(args.work))
+    made = files(work, args.shape, args.block_size, args.vision_precision)
     layers, without = _layers(args.layers, made), _of("--without", args.without, PEERS)
     parts = _of("--parts", args.parts, PARTS)
     for depth in layers:
         make(made, depth)
     make_picture(made, PICTURE)
-    interpreter, trouble = _peers(Path(args.peers), LLAMA in without)
+    interpreter, trouble = peers.found(Path(args.peers), LLAMA in without)
     clock = Clock(args.minutes)
     clock.left_out += trouble
     with progress.line() as show:
@@ -94,10 +81,13 @@ def _run(args: argparse.Namespace) -> int:
             "memory": measuring.memory,
         }
         for part in PARTS:
-            if part in parts:
-                steps[part]()
-            else:
+            if part not in parts:
                 clock.left_out.append(f"{part} (not asked for)")
+                continue
+            try:
+                steps[part]()
+            except HiredEdgeError as error:  # a process that died: what the others found is kept
+                clock.left_out.append(f"{part} ({error.got})")
         show("the machine's ceilings")
         text = made.sizes.text
         product = (PROMPTS[0], text.hidden_size, text.intermediate_size)
@@ -111,14 +101,7 @@ def _run(args: argparse.Namespace) -> int:
         layers=layers,
         block_size=made.block_size,
         vision=made.vision,
-        where=Where(
-            processor=here.processor,
-            cores=here.cores,
-            memory_bytes=here.memory_bytes,
-            threads=threads,
-            python=platform.python_version(),
-            versions=(f"hired-edge {__version__}", *dict.fromkeys(measuring.versions)),
-        ),
+        where=where(here, threads, tuple(measuring.versions)),
         ceilings=best,
         series=tuple(measuring.series),
         policies=measuring.policies,
@@ -127,10 +110,8 @@ def _run(args: argparse.Namespace) -> int:
         left_out=tuple(clock.left_out),
     )
     print(page.section(run))
-    older = out.read_text(encoding="utf-8") if out.exists() else None
-    with whole(out) as partial:
-        partial.write_text(page.with_run(older, run), encoding="utf-8")
-    print(json.dumps(strict.to_json(run), allow_nan=False))
+    print(json.dumps(strict.to_json(run), allow_nan=False), flush=True)
+    book.add(page.section(run))
     return 0
 
 
@@ -152,17 +133,6 @@ def _of(flag: str, text: str, known: Sequence[str]) -> tuple[str, ...]:
         if name not in known:
             raise InputError(f"{flag} {name}", expected=" or ".join(known), fix="choose of them")
     return asked
-
-
-def _peers(folder: Path, without: bool) -> tuple[str | None, list[str]]:
-    """The interpreter with llama.cpp, or why there is none."""
-    if without:
-        return None, [f"{LLAMA} (not asked for)"]
-    try:
-        return peers.python(folder), []
-    except HiredEdgeError as error:
-        print(f"benchmarks.cpu: {LLAMA} is left out: {error}", file=sys.stderr)
-        return None, [f"{LLAMA} (it cannot be installed: {error.got})"]
 
 
 def _command(args: argparse.Namespace, threads: int) -> str:

@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from benchmarks.checkpoint import write_checkpoint
+from benchmarks.shapes import BATCHES, BUDGETS, NEW_TOKENS, TEXT_TOKENS, square
 from hired_edge.errors import InputError
 from hired_edge.planner.config import model_shape, read_config
 from hired_edge.planner.published import PUBLISHED
 from hired_edge.planner.shapes import ModelShape
-
-BUDGETS = ("100%", "40%", "20%")
-BATCHES = (1, 2, 4)
-TEXT_TOKENS, NEW_TOKENS = 128, 64
-"""Of an export, at most; the stand-in tokenizer makes a token of every letter."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +84,5 @@ def make(made: Files, layers: int) -> None:
 
 def make_picture(made: Files, source: Path) -> None:
     """`source` as a square of two by two tiles, whose stock sequence is the longest: 2,928 tokens."""
-    side = 2 * made.sizes.tiling.image_size
     if not made.picture.exists():
-        with Image.open(source) as picture:
-            picture.convert("RGB").resize((side, side), Image.Resampling.BICUBIC).save(made.picture)
+        square(source, 2 * made.sizes.tiling.image_size).save(made.picture)

@@ -13,7 +13,12 @@ import sys
 from typing import Any
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType, TokenType
+from gguf import (  # pyright: ignore[reportMissingImports]
+    GGMLQuantizationType,
+    GGUFWriter,
+    LlamaFileType,
+    TokenType,
+)
 from numpy.typing import NDArray
 
 Q4_0_BLOCK, Q6_K_BLOCK = 32, 256

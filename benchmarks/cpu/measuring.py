@@ -1,7 +1,7 @@
 """The run itself: workers are opened, asked in turn round by round, and what there is no time for is left out by name.
 
 Rounds are interleaved: whatever the machine does besides meets every side alike. Parts come in order of what they
-tell; one is begun only if the time left is enough for what its first round says it takes.
+tell; one goes on after its first round, which warms up, only if the time left is enough for the others.
 """
 
 from __future__ import annotations
@@ -10,24 +10,26 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 from benchmarks.cpu import memory, peers
-from benchmarks.cpu.files import BATCHES, BUDGETS, Files
-from benchmarks.cpu.results import LLAMA, OURS, TORCH, Peak, Series, Share
+from benchmarks.cpu.files import Files
+from benchmarks.cpu.results import LLAMA, OURS, OURS_BESIDE_TORCH, TORCH, Peak, Series, Share
 from benchmarks.cpu.workers import Worker
+from benchmarks.shapes import BATCHES, BUDGETS
 from hired_edge import child
 from hired_edge.errors import HiredEdgeError
 from hired_edge.policies import POLICIES
 
-PROMPTS = (640, 2928)
-"""Tokens: 20 % of a picture of two by two tiles with a short question, and 100 % of it."""
+PROMPTS = (640, 2992)
+"""Tokens: 20 % and 100 % of a picture of two by two tiles (576 and 2,928), each with a question of 64."""
 STEPS = 12
 """Of one decode measurement; the first few warm up and are not counted."""
 WARM = 4
 ROUNDS = 5
 SLOTS = 3136
-"""Positions of the peers' caches: 2,928, and room for an answer. Ours are the bundle's."""
+"""Positions of the peers' caches: the longer prompt, and room for an answer. Ours are the bundle's."""
 
 
 @dataclass
@@ -86,26 +88,28 @@ class Measuring:
         """Everything before the prefill, at every budget; HiRED in PyTorch at 20 %, and its prefill."""
         few = self.layers[0]
         with ExitStack() as stack:
-            ours = [(OURS, few, stack.enter_context(self._open(OURS, few)))]
-            questions = [see_question(str(self.files.picture), budget) for budget in BUDGETS]
-            self._rounds("the vision side", ours, questions, ROUNDS)
-            worker = ours[0][2]
+            worker = stack.enter_context(self._open(OURS, few))
+            ours, picture = [(OURS, few, worker)], str(self.files.picture)
+            theirs = [(TORCH, few, stack.enter_context(self._open(TORCH, few)))] if self.pytorch else []
+            self._note_versions([each for _, _, each in theirs])
+            short, rest = BUDGETS[-1], BUDGETS[:-1]
+            self._rounds("the vision side", [*ours, *theirs], [see_question(picture, short)], ROUNDS)
+            self._rounds("our vision side", ours, [see_question(picture, budget) for budget in rest], ROUNDS)
             names = [name for name, policy in POLICIES.items() if not policy.stock]
             found = worker.ask("policies", budget="20%", names=names, repeats=20)
             self.policies = {name: tuple(seconds) for name, seconds in found.items()}
-            if not self.pytorch:
-                return
-            theirs = [(TORCH, few, stack.enter_context(self._open(TORCH, few)))]
-            self._note_versions([theirs[0][2]])
-            self._rounds("PyTorch's vision side", theirs, [see_question(str(self.files.picture), "20%")], ROUNDS)
 
     def pytorch_engine(self) -> None:
-        """PyTorch's prefill and decode of the shorter prompt, at both depths."""
+        """PyTorch's prefill and decode of the shorter prompt, at both depths, and ours once more beside it."""
         if not self.pytorch:
             return
         with ExitStack() as stack:
-            theirs = [(TORCH, layers, stack.enter_context(self._open(TORCH, layers))) for layers in self.layers]
-            self._rounds("PyTorch's prefill", theirs, prompt_questions(PROMPTS[0]), ROUNDS)
+            workers = [
+                (name, layers, stack.enter_context(self._open(side, layers)))
+                for layers in self.layers
+                for name, side in ((OURS_BESIDE_TORCH, OURS), (TORCH, TORCH))
+            ]
+            self._rounds("PyTorch's prefill", workers, prompt_questions(PROMPTS[0]), ROUNDS)
 
     def where_time_goes(self) -> None:
         """Operators of a prefill and of a decode step, at the larger depth."""
@@ -118,7 +122,7 @@ class Measuring:
         """Peaks of processes: every budget and batch at the smaller depth, the larger one for a single row."""
         cells = [(self.layers[1], budget, 1) for budget in BUDGETS]
         cells += [(self.layers[0], budget, batch) for batch in BATCHES for budget in reversed(BUDGETS)]
-        sides: list[tuple[str, Callable[[memory.Job], int]]] = [(OURS, memory.ours)]
+        sides: list[tuple[str, Callable[[memory.Job], memory.Peaks]]] = [(OURS, memory.ours)]
         if self.pytorch:
             sides.append((TORCH, memory.torch))
         slowest = 0.0
@@ -132,7 +136,7 @@ class Measuring:
                 start = time.monotonic()
                 try:
                     found = child.call(peak, self._memory_job(layers, budget, batch), died=_died)
-                    self.peaks.append(Peak(side, budget, batch, layers, found))
+                    self.peaks.append(Peak(side, budget, batch, layers, *found))
                 except HiredEdgeError as error:
                     self.clock.left_out.append(f"{name} ({error.got})")
                 slowest = max(slowest, time.monotonic() - start)
@@ -184,8 +188,7 @@ def prompt_questions(tokens: int) -> list[Question]:
     """A prompt, and then the tokens behind it."""
 
     def decode(worker: Worker) -> float:
-        seconds = sorted(worker.ask("decode", cache=tokens, steps=STEPS)[WARM:])
-        return seconds[len(seconds) // 2]
+        return median(worker.ask("decode", cache=tokens, steps=STEPS)[WARM:])
 
     return [
         Question(f"prefill {tokens}", lambda worker: worker.ask("prefill", tokens=tokens)),

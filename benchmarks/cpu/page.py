@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import median
 
-from benchmarks.cpu.files import BATCHES, BUDGETS
 from benchmarks.cpu.measuring import PROMPTS
-from benchmarks.cpu.results import LLAMA, OURS, TORCH, Run, ratio
+from benchmarks.cpu.results import LLAMA, OURS, OURS_BESIDE_TORCH, TORCH, Run, ratio
+from benchmarks.shapes import BATCHES, BUDGETS, NEW_TOKENS, TEXT_TOKENS
 from hired_edge.budget import parse_budget
+from hired_edge.limits import Limits
 from hired_edge.plan import kv_cache_bytes
 from hired_edge.planner.config import model_shape
 from hired_edge.planner.footprint import Request, footprint, text_model
 from hired_edge.planner.published import PUBLISHED
+from hired_edge.planner.shapes import ModelShape
 from hired_edge.planner.storage import stored
 
 GIB = 2**30
 OWN = ("preprocess", "select", "splice")
 """Stages that only a runtime with a budget has, or that are numpy and Pillow."""
-TEXT_TOKENS = 64
 
 HEAD = """# On a CPU
 
-What `make bench` measured, newest first. Two things that differ in machine or date are not to be compared; within a run
-all sides were asked in turn, round after round, with the same number of threads. Weights are random and of the true
+What `make bench` and `python -m benchmarks.vision` measured, newest first. Two things that differ in machine or date
+are not to be compared; within a table all sides were asked in turn, round after round, with the same number of threads,
+but for PyTorch's engine, which was measured in rounds of its own, ours beside it. Weights are random and of the true
 shape: times and memory do not depend on them.
 """
-
-
-def with_run(page: str | None, run: Run) -> str:
-    """The page with a run on top of those that it has."""
-    return with_section(page, section(run))
-
-
-def with_section(page: str | None, text: str) -> str:
-    """The page with a section on top of those that it has; `text` ends with an empty line."""
-    older = "" if page is None or not page.startswith(HEAD) else page[len(HEAD) :]
-    return f"{HEAD}\n{text}{older}"
 
 
 def section(run: Run) -> str:
@@ -72,14 +65,16 @@ def engines(run: Run) -> list[str]:
         ours, llama, torch = (run.median(side, what) for side in (OURS, LLAMA, TORCH))
         full = ratio(run.full(LLAMA, what), run.full(OURS, what))
         each = [_ms(seconds) for seconds in (ours, llama, torch)]
-        rows.append([_named(what), *each, *map(_times, (ratio(llama, ours), full, ratio(torch, ours)))])
+        beside = run.median(OURS_BESIDE_TORCH, what)
+        rows.append([_named(what), *each, *map(_times, (ratio(llama, ours), full, ratio(torch, beside)))])
     count = max((len(each.seconds) for each in run.series), default=0)
     return [
         "### Engine against engine, at equal tokens",
         "",
         *table(heading, rows),
         "",
-        f"Medians of {count}. llama.cpp: Q4_0, output in Q6_K, fp16 cache. PyTorch: float32.",
+        f"Medians of {count}. Ours: blocks of {run.block_size}, LM head in int8, float32 cache. llama.cpp: Q4_0",
+        "(blocks of 32), output in Q6_K, fp16 cache. PyTorch: float32. Equal bytes and equal accuracy are not claimed.",
         "",
     ]
 
@@ -132,7 +127,7 @@ def own(run: Run) -> list[str]:
     spent = sum(seconds for seconds in stages if seconds is not None)
     share = "" if total is None else f": {100 * spent / total:.2f} % of the time to first token at 20 %"
     each = ", ".join(f"{stage} {_ms(seconds)} ms" for stage, seconds in zip(OWN, stages, strict=True))
-    rows = [[name, _ms(sorted(seconds)[len(seconds) // 2])] for name, seconds in run.policies.items()]
+    rows = [[name, _ms(median(seconds))] for name, seconds in run.policies.items()]
     return [
         "### What is ours in it",
         "",
@@ -144,25 +139,39 @@ def own(run: Run) -> list[str]:
 
 
 def memory(run: Run) -> list[str]:
-    """The shape of the paper's Table 4. Full depth: what was measured, and the rest of the weights and the cache."""
+    """The shape of the paper's Table 4: what the whole model takes by the plan, and what fewer layers took."""
     if not run.peaks:
         return []
+    few = run.layers[0]
     model = model_shape(PUBLISHED[run.shape].config)
-    weights = stored(model, "cpu", "int4", run.block_size, vision=run.vision)
-    text = text_model(model, "cpu")
+    small = replace(model, text=replace(model.text, layers=few))
+    weights, text = stored(model, "cpu", "int4", run.block_size, vision=run.vision), text_model(model, "cpu")
     rows = []
     for batch in BATCHES:
         for budget in BUDGETS:
-            request = Request(TEXT_TOKENS, 2, batch)
-            limits = request.limits(model, parse_budget(budget))
-            planned = footprint(model, "cpu", weights, limits, PROCESS_BYTES).peak
-            ours, torch = (_peak(run, side, budget, batch) for side in (OURS, TORCH))
+            limits = Request(TEXT_TOKENS, NEW_TOKENS, batch).limits(model, parse_budget(budget))
             cache = kv_cache_bytes(text, limits.max_sequence_length, batch)
-            each = [_gib(cache), _gib(weights.weights + weights.embedding), _gib(ours), _gib(torch)]
-            rows.append([str(batch), budget.replace("%", " %"), *each, _share(ratio(ours, torch)), _gib(planned)])
-    heading = ["batch", "budget", "KV cache, GiB", "bundle, GiB", f"peak, {run.layers[0]} layers, GiB"]
-    heading += [f"{TORCH} float32, GiB", f"of {TORCH}'s", f"planned, {run.depth} layers, GiB"]
-    return ["### Memory", "", *table(heading, rows), "", *_full_peaks(run), ""]
+            ours, torch = (_peak(run, side, budget, batch) for side in (OURS, TORCH))
+            each = [_gib(cache), _gib(weights.weights + weights.embedding), _gib(_planned(run, model, limits))]
+            each += [_gib(_planned(run, small, limits)), _gib(ours), _gib(torch), _share(ratio(ours, torch))]
+            rows.append([str(batch), budget.replace("%", " %"), *each])
+    whole_model = [f"{what}, {run.depth} layers, GiB" for what in ("KV cache", "bundle", "planned peak")]
+    measured = [f"planned peak, {few} layer(s), GiB", "measured, GiB", f"{TORCH}'s, float32, GiB", f"of {TORCH}'s"]
+    return [
+        "### Memory",
+        "",
+        *table(["batch", "budget", *whole_model, *measured], rows),
+        "",
+        "Peaks are of a process while it answers one request, after it has loaded; they differ by up to half a GiB",
+        "from run to run, as the C library holds freed blocks or does not.",
+        *_full_peaks(run),
+        "",
+    ]
+
+
+def _planned(run: Run, model: ModelShape, limits: Limits) -> int:
+    weights = stored(model, "cpu", "int4", run.block_size, vision=run.vision)
+    return footprint(model, "cpu", weights, limits, PROCESS_BYTES).peak
 
 
 PROCESS_BYTES = 120 * 2**20
@@ -176,14 +185,10 @@ def _peak(run: Run, side: str, budget: str, batch: int) -> float | None:
 
 
 def _full_peaks(run: Run) -> list[str]:
-    """One row of the batch at full depth, on the line through both depths."""
-    words = []
-    for budget in BUDGETS:
-        ours, torch = (run.full_peak(side, budget, 1) for side in (OURS, TORCH))
-        if ours is not None:
-            beside = "" if torch is None else f", {TORCH} {torch / GIB:.1f} GiB ({100 * ours / torch:.0f} %)"
-            words.append(f"{budget.replace('%', ' %')} {ours / GIB:.2f} GiB{beside}")
-    return [f"On the line to {run.depth} layers, batch 1: {'; '.join(words)}."] if words else []
+    """PyTorch's for one row, at full depth: its weights outweigh what differs from run to run."""
+    found = {budget: run.full_peak(TORCH, budget, 1) for budget in BUDGETS}
+    words = [f"{name.replace('%', ' %')} {size / GIB:.1f} GiB" for name, size in found.items() if size is not None]
+    return [f"{TORCH} in float32 on the line to {run.depth} layers, batch 1: {'; '.join(words)}."] if words else []
 
 
 def time(run: Run) -> list[str]:
@@ -233,7 +238,7 @@ def _named(what: str) -> str:
 
 
 def _ms(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1e3 * seconds:.4g}"
+    return "" if seconds is None else f"{1e3 * seconds:.0f}" if seconds >= 1 else f"{1e3 * seconds:.4g}"
 
 
 def _s(seconds: float | None) -> str:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.cpu.results import LLAMA
 from hired_edge.errors import HiredEdgeError
 from hired_edge.planner.shapes import ModelShape
 from hired_runtime.whole import whole
@@ -41,6 +42,17 @@ def python(folder: Path) -> str:
     return str(found)
 
 
+def found(folder: Path, without: bool) -> tuple[str | None, list[str]]:
+    """The interpreter with llama.cpp; or None, and why."""
+    if without:
+        return None, [f"{LLAMA} (not asked for)"]
+    try:
+        return python(folder), []
+    except HiredEdgeError as error:
+        print(f"{LLAMA} is left out: {error}", file=sys.stderr)
+        return None, [f"{LLAMA} (it cannot be installed: {error.got})"]
+
+
 def write_gguf(interpreter: str, out: Path, model: ModelShape, layers: int) -> None:
     """A file of the text model's shape with so many layers; nothing is done where it is there."""
     if out.exists():
@@ -56,10 +68,18 @@ def write_gguf(interpreter: str, out: Path, model: ModelShape, layers: int) -> N
         "vocabulary": text.vocab_size,
         "positions": text.positions,
     }
-    root = Path(__file__).resolve().parents[2]
     with whole(out) as partial:
-        module = "benchmarks.cpu.gguf_file"
-        _call([interpreter, "-m", module, str(partial), json.dumps(shape)], {"PYTHONPATH": str(root)})
+        run(interpreter, "benchmarks.cpu.gguf_file", str(partial), json.dumps(shape))
+
+
+def run(interpreter: str, module: str, *arguments: str) -> None:
+    """Runs a module of this repository in the peers' environment.
+
+    Raises:
+        HiredEdgeError: it failed.
+    """
+    root = Path(__file__).resolve().parents[2]
+    _call([interpreter, "-m", module, *arguments], {"PYTHONPATH": str(root)})
 
 
 def _call(command: list[str], environment: dict[str, str]) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 
 OURS, LLAMA, TORCH = "hired-edge", "llama.cpp", "PyTorch"
+OURS_BESIDE_TORCH = "hired-edge beside PyTorch"
+"""Our engine in the rounds in which PyTorch's was measured."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +66,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Peak:
-    """Resident memory of a process that answered one request, at its highest."""
+    """Resident memory of a process, at its highest: while it answered one request, and while it loaded."""
 
     side: str
     budget: str
     batch: int
     layers: int
     bytes: int
+    loading: int
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,23 @@ The plain export is what `torch.onnx.export` makes of transformers' CLIPVisionMo
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.cpu import peers
+from benchmarks.shapes import square
+from hired_edge.planner.shapes import ModelShape
+from hired_runtime.whole import whole
 
 PRECISIONS = ("fp32", "int8")
 SEED = 0
@@ -48,6 +54,14 @@ class Files:
         return self.folder / precision / "vision/model.onnx"
 
     @property
+    def text(self) -> Path:
+        """A language model for llama.cpp, of the right width and little else."""
+        return self.folder / "text.gguf"
+
+    def mmproj(self, weights: str) -> Path:
+        return self.folder / f"mmproj-{weights}.gguf"
+
+    @property
     def stock(self) -> Path:
         return self.folder / "stock/model.onnx"
 
@@ -74,6 +88,31 @@ def make(files: Files, report: Callable[[str], None]) -> None:
             _in_place(files.stock.parent, lambda out: _make_stock(out, folder))
 
 
+def make_mmproj(files: Files, interpreter: str, model: ModelShape, weights: str) -> None:
+    """What llama.cpp's mtmd needs, by the peers' interpreter; nothing is done where it is there.
+
+    Raises:
+        HiredEdgeError: it cannot be written.
+    """
+    small = replace(model.text, vocab_size=512, intermediate_size=256)
+    peers.write_gguf(interpreter, files.text, replace(model, text=small), 1)
+    if files.mmproj(weights).exists():
+        return
+    tower, rules = model.tower, model.tiling
+    shape = {
+        "layers": tower.exported_layers,
+        "hidden": tower.hidden_size,
+        "intermediate": tower.intermediate_size,
+        "heads": tower.heads,
+        "image": rules.image_size,
+        "patch": rules.patch_size,
+        "text": model.text.hidden_size,
+        "pinpoints": [size for height, width in rules.pinpoints for size in (width, height)],
+    }
+    with whole(files.mmproj(weights)) as partial:
+        peers.run(interpreter, "benchmarks.vision.mmproj_file", str(partial), weights, json.dumps(shape))
+
+
 def _in_place(out: Path, make_it: Callable[[Path], None]) -> None:
     """`make_it` fills a folder that then becomes `out`: what is there is whole."""
     partial = out.with_name(f"{out.name}.partial")
@@ -96,18 +135,15 @@ def spec_of(checkpoint: Path) -> Any:
 
 
 def _make_pixels(files: Files, checkpoint: Path) -> None:
-    from PIL import Image
 
     from hired_edge.tiling import tile
     from hired_export.checkpoint import Checkpoint
     from hired_export.picture_rules import read_preprocessing
     from hired_runtime.preprocess import pixel_values
-    from hired_runtime.whole import whole
 
     rules = spec_of(checkpoint).tiling
     side = 2 * rules.image_size
-    with Image.open(files.picture) as opened:
-        picture = opened.convert("RGB").resize((side, side), Image.Resampling.BICUBIC)
+    picture = square(files.picture, side)
     pixels = pixel_values(picture, tile(side, side, rules), read_preprocessing(Checkpoint(checkpoint), rules))
     with whole(files.pixels) as partial, partial.open("wb") as file:
         np.save(file, pixels)

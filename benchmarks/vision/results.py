@@ -10,6 +10,7 @@ from benchmarks.cpu.results import Where
 
 MAPS, SDPA, STOCK = "PyTorch, attention maps", "PyTorch, SDPA", "ONNX Runtime, plain export"
 BUDGETS = ("40%", "20%", "10%")
+MTMD = {weights: f"llama.cpp mtmd, {weights}" for weights in ("F16", "Q8_0")}
 GIB = 2**30
 
 
@@ -30,11 +31,11 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Side:
-    """One way to encode the tiles; `seconds` one a round."""
+    """One way to encode the tiles; `seconds` one a round; no agreement for a side that has other weights."""
 
     name: str
     seconds: tuple[float, ...]
-    agreement: Agreement
+    agreement: Agreement | None
 
     @property
     def median(self) -> float:
@@ -62,15 +63,15 @@ class Run:
 def section(run: Run) -> str:
     """One run, as a part of the page."""
     where = run.where
-    heading = ["", f"{run.tiles} tiles, s", *[f"times the speed of {name}" for name in (MAPS, STOCK)]]
+    measured = {side.name for side in run.sides}
+    others = [MAPS, STOCK, *[name for name in [MTMD["F16"]] if name in measured]]
+    heading = ["", f"{run.tiles} tiles, s", *[f"times the speed of {name}" for name in others]]
     heading += ["cosine of features, mean (least)", f"same tokens kept at {', '.join(BUDGETS)}"]
     rows = []
     for side in run.sides:
-        kept = " / ".join(f"{100 * share:.1f}" for share in side.agreement.kept.values())
-        times = [run.times(side, name) for name in (MAPS, STOCK)]
-        cosine = f"{side.agreement.cosine:.5f} ({side.agreement.least_cosine:.5f})"
+        times = [run.times(side, name) for name in others]
         ratios = ["" if value is None else f"{value:.2f}" for value in times]
-        rows.append([side.name, f"{side.median:.2f}", *ratios, cosine, kept and f"{kept} %"])
+        rows.append([side.name, f"{side.median:.2f}", *ratios, *_agreement_cells(side.agreement)])
     count = max(len(side.seconds) for side in run.sides)
     lines = [
         f"## {run.written}: the vision tower of {run.shape}",
@@ -84,6 +85,18 @@ def section(run: Run) -> str:
         "outliers of trained ones: what int8 costs a trained model is not to be read from this table.",
         "",
     ]
+    if measured.intersection(MTMD.values()):
+        lines += [
+            "llama.cpp's mtmd encodes tile by tile, has random weights of its own and gives no attention maps.",
+            "",
+        ]
     if run.left_out:
         lines += [f"Left out: {'; '.join(run.left_out)}.", ""]
     return "\n".join(lines) + "\n"
+
+
+def _agreement_cells(found: Agreement | None) -> list[str]:
+    if found is None:
+        return ["", ""]
+    kept = " / ".join(f"{100 * share:.1f}" for share in found.kept.values())
+    return [f"{found.cosine:.5f} ({found.least_cosine:.5f})", kept and f"{kept} %"]

@@ -47,7 +47,7 @@ from hired_export.partial import refuse_existing, resumable_folder
 from hired_export.picture_rules import read_preprocessing
 from hired_export.progress import step
 from hired_export.sources import Schemes, Sources
-from hired_export.targets import EMBEDDING_TYPES, TARGETS, TargetFacts, schemes
+from hired_export.targets import EMBEDDING_TYPES, TARGETS, TargetFacts, check_blocks, schemes
 from hired_export.vision_tower import open_checkpoint
 from hired_export.writing import EMBEDDING, Writing, at_length
 
@@ -120,7 +120,7 @@ def export(
     check_calibration(options.quantisation, options.calibration, options.calibration_tokens)
     limits = _limits(spec, options)
     spec = _with_head(_with_window(spec, limits), options.lm_head_parts)
-    _check_blocks(spec, stored)
+    check_blocks(spec.decoder, stored)
     lengths = cache_lengths(limits, spec.tiling) if target.static else ()
     prompt = prompt_files.read(checkpoint, spec.config, options.chat_template)
     preprocess = read_preprocessing(checkpoint, spec.tiling)
@@ -241,22 +241,6 @@ def _with_head(spec: ModelSpec, parts: int) -> ModelSpec:
             fix="choose 1, or 4 for JetPack 6",
         )
     return replace(spec, decoder=replace(spec.decoder, head_parts=parts))
-
-
-def _check_blocks(spec: ModelSpec, stored: Schemes) -> None:
-    """DequantizeLinear's blocks fill every matrix: TensorRT takes no partial one."""
-    block = stored.decoder.block_size if stored.decoder and stored.dtype == "float16" else None
-    if block is None:
-        return
-    shape = spec.decoder
-    widths = (shape.hidden_size, shape.heads * shape.head_dim, shape.intermediate_size)
-    uneven = [width for width in widths if width % block]
-    if uneven:
-        raise InputError(
-            f"int4 in blocks of {block} for matrices with {uneven[0]} inputs",
-            expected="a number of inputs that the block size divides",
-            fix="choose another --block-size, or --precision int8",
-        )
 
 
 def _text_model(spec: ModelSpec, target: TargetFacts) -> TextModel:

@@ -57,7 +57,7 @@ def parse(content: bytes, name: str) -> SentencePieceModel:
         pieces = tuple(_piece(value) for number, value in fields if number == 1)
         (training,) = [dict(_fields(value)) for number, value in fields if number == 2] or [{}]
         (normalising,) = [dict(_fields(value)) for number, value in fields if number == 3] or [{}]
-    except (ValueError, IndexError, TypeError, struct.error):
+    except (ValueError, LookupError, TypeError, AttributeError, struct.error):
         raise CheckpointError(
             f"{name} holds no SentencePiece model", expected="one", fix="download the file again"
         ) from None
@@ -95,7 +95,8 @@ def converted(model: SentencePieceModel, config: Mapping[str, Any], added: Mappi
     tokenizer = Tokenizer(
         models.BPE(ids, _merges(model, ids), unk_token=unknown, fuse_unk=True, byte_fallback=model.byte_fallback)
     )
-    if config.get("legacy", True):
+    legacy = config.get("legacy")
+    if legacy is None or legacy:  # null means what transformers 4 takes it for
         prepend = [normalizers.Prepend(_SPACE)] if model.first_space else []
         tokenizer.normalizer = normalizers.Sequence([*prepend, normalizers.Replace(" ", _SPACE)])
     else:

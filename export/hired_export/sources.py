@@ -85,15 +85,15 @@ class Sources:
 
         plain = 4 if stored.dtype == "float32" else 2
 
-        def size(name: str, tensor: Tensor) -> int:
-            scheme = stored.of_tensor(name, tensor.shape)
+        def size(tensor: Tensor, scheme: Scheme | None) -> int:
             elements = math.prod(tensor.shape)
             if scheme is None:
                 return plain * elements
             return elements * scheme.bits // 8 + plain * elements // scheme.storage_block
 
-        total = sum(size(name, tensor) for name, tensor in self.language.items())
-        total += sum(tensor.float_bytes * plain // 4 for tensor in self.vision.values())
+        total = sum(size(tensor, stored.of_tensor(name, tensor.shape)) for name, tensor in self.language.items())
+        for name, tensor in self.vision.items():
+            total += size(tensor, stored.vision if is_matrix(name, tensor.shape) else None)
         return total + math.prod(self.embedding.shape) * DTYPES[stored.embedding].itemsize
 
 

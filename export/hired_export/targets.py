@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from hired_edge.errors import InputError
 from hired_edge.manifest import EmbeddingType, FloatType, Method, Precision, Target
+from hired_export.decoder import DecoderShape
 from hired_export.lowering import cpu, dequantise_linear, jp6, matmul, vision_int8
 from hired_export.operators import TENSORRT_10_3, TENSORRT_10_16, Table
 from hired_export.quantisation import METHODS, Scheme
@@ -143,3 +144,22 @@ def schemes(
     return precision, Schemes(
         decoder, head, EMBEDDINGS[embedding], facts.dtype, vision_int8.SCHEME if vision == "int8" else None
     )
+
+
+def check_blocks(shape: DecoderShape, stored: Schemes) -> None:
+    """DequantizeLinear's blocks fill every matrix: TensorRT takes no partial one.
+
+    Raises:
+        InputError: one that they do not fill.
+    """
+    block = stored.decoder.block_size if stored.decoder and stored.dtype == "float16" else None
+    if block is None:
+        return
+    widths = (shape.hidden_size, shape.heads * shape.head_dim, shape.intermediate_size)
+    uneven = [width for width in widths if width % block]
+    if uneven:
+        raise InputError(
+            f"int4 in blocks of {block} for matrices with {uneven[0]} inputs",
+            expected="a number of inputs that the block size divides",
+            fix="choose another --block-size, or --precision int8",
+        )

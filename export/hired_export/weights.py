@@ -95,7 +95,6 @@ class _Quantisation:
 
     def __init__(self, tensor: Tensor, scheme: Scheme, name: str) -> None:
         outputs, inputs = tensor.shape
-        assert outputs % 2 == 0 or scheme.bits == 8, f"{name}: {outputs} outputs"  # by _check_blocks
         rows = max(8, BLOCK_WEIGHTS // inputs // 8 * 8)  # int4 shares a byte by pairs, a checkpoint's words by eights
         self._spans = [(start, min(start + rows, outputs)) for start in range(0, outputs, rows)]
         self._squares = np.zeros((len(self._spans), 2))  # of the error, of the weights
@@ -131,6 +130,7 @@ class _Quantisation:
         start, stop = self._spans[index]
         integers = signed(self.packed(index), self._scheme, len(whole)).view(np.uint8)
         if self._scheme.bits == 4:
+            assert len(self.scales) % 2 == 0, self._name  # by targets.check_blocks
             start, stop = start // 2, stop // 2
             integers = integers[0::2] & 15 | integers[1::2] << 4
         whole[:, start:stop] = integers.T

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -70,7 +71,8 @@ class Writing:
             for name, tensor in self._sources.vision.items():
                 if quantised_name(name) in model.graph.initializers:
                     assert self._stored.vision is not None
-                    self.errors.append(write_quantised(data, model.graph, name, tensor, self._stored.vision))
+                    error = write_quantised(data, model.graph, name, tensor, self._stored.vision)
+                    self.errors.append(replace(error, name=f"vision.{name}"))  # the decoder has the same names
                 if name in model.graph.initializers:  # the last layer may be read for its attention alone
                     write_plain(data, model.graph, name, tensor, transpose=is_matrix(name, tensor.shape))
                 self._on_bytes(tensor.float_bytes)

@@ -32,7 +32,7 @@ PROJECTOR_WIDTHS = 5
 """Rows of width D of the projector's two products, their biases and the activation between them."""
 SCORE_COPIES = 2
 """Of the scores where attention is no fused kernel: softmax reads one and writes another. ONNX Runtime on a CPU, which
-computes in float32 there, holds more."""
+computes in float32 there, holds more; its fused kernel (GroupQueryAttention) holds one, of a chunk's."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,8 @@ def language_workspace(model: ModelShape, target: Target, limits: Limits) -> int
     at_once = tokens if facts.chunk is None else min(tokens, facts.chunk)
     mlp = at_once * (MLP_WIDTHS * text.intermediate_size + DECODER_WIDTHS * text.hidden_size)
     pairs = tokens * (limits.max_sequence_length + row) if facts.scores else 0
-    scores = SCORE_COPIES * text.heads * pairs
+    fused = 0 if facts.chunk is None else text.heads * at_once * limits.max_sequence_length
+    scores = max(SCORE_COPIES * text.heads * pairs, fused)
     mask = text.heads // text.kv_heads * pairs * ITEMSIZE["float32"]
     parts = tokens * text.hidden_size * ITEMSIZE["float32"]
     return int(facts.slack * facts.item * max(mlp, scores)) + mask + parts

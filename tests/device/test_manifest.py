@@ -47,6 +47,9 @@ def test_how_scales_were_chosen_is_said_where_it_is_not_by_rounding() -> None:
     for other in ({"method": "hqq", "block_size": None}, {"method": "awq", "precision": "int8", "bits": 8}):
         with pytest.raises(BundleError, match="method is "):
             replace(plain, **other)
+    for other in ({"calibration": "0" * 64}, {"method": "awq"}, {"method": "awq", "calibration": "no hash"}):
+        with pytest.raises(BundleError, match="calibration is "):
+            replace(plain, **other)
 
 
 @pytest.mark.parametrize("version", [FORMAT_VERSION + 1, 0, "1", True, 1.0, None, [], {}])

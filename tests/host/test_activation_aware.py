@@ -6,6 +6,9 @@ trained model.
 
 from __future__ import annotations
 
+import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ import torch
 
 import hired_runtime
 from hired_edge.bundle import Bundle
-from hired_edge.errors import InputError
+from hired_edge.errors import CheckpointError, InputError
 from hired_export import exporter, parity
 from hired_export.activation_aware.calibrate import PLAIN, CalibrationJob, calibrate
 from hired_export.activation_aware.folding import FOLDS, Folding
@@ -26,7 +29,9 @@ from hired_export.families import AttentionChoice, ModelSpec, read_spec
 from hired_export.quantisation import Method, Scheme, dequantise, quantise
 from hired_export.references import References
 from tests.host.bundles import Bundles, options, traced_language, traced_vision
+from tests.host.original_layouts import Originals
 from tests.host.reference import Measure
+from tests.tiny.original import write_sentencepiece
 from tests.tiny.questions import write_questions, write_rows
 
 SCHEME = Scheme(4, 32, "awq")
@@ -125,6 +130,35 @@ def test_calibration_names_every_fold_and_repeats(bundles: Bundles, data: Path) 
         assert np.isfinite(values).all()
         assert (values > 0).all()
     assert calibrate(job).sha256 == folding.sha256
+
+
+@pytest.fixture
+def original(originals: Originals, data: Path, tmp_path: Path) -> CalibrationJob:
+    """Of a LLaVA-1.5, whose folder may be changed."""
+    made = originals("llava-v1.5-7b")
+    folder = Path(shutil.copytree(made.original, tmp_path / made.original.name))
+    return CalibrationJob(folder, data, AttentionChoice(), SCHEME, TOKENS, made.tower)
+
+
+def test_an_original_vocabulary_has_no_token_for_a_picture(original: CalibrationJob) -> None:
+    """Nor does a question's own "<image>" become a second one."""
+    expected = calibrate(original).sha256
+    write_sentencepiece(original.checkpoint)
+    rows = [json.loads(line) for line in (original.data / "questions.jsonl").read_text().splitlines()]
+    marked = Path(shutil.copytree(original.data, original.checkpoint.with_name("marked")))
+    write_rows(marked, [{**row, "prompt": f"<image>{row['prompt']}"} for row in rows])
+    assert calibrate(replace(original, data=marked)).sha256 == expected
+
+
+def test_a_template_may_take_one_string_for_parts(original: CalibrationJob, tmp_path: Path) -> None:
+    template = tmp_path / "one.jinja"
+    template.write_text("{% for message in messages %}{{ 'USER: ' + message['content'] + ' ' }}{% endfor %}ASSISTANT:")
+    assert calibrate(replace(original, chat_template=template)).inputs
+    for source, reason in {"{{ raise_exception('No.') }}": "No.", "USER:": "it leaves the picture out"}.items():
+        template.write_text(source)
+        with pytest.raises(CheckpointError) as caught:
+            calibrate(replace(original, chat_template=template))
+        assert f"makes no prompt of a picture and a question ({reason})" in str(caught.value)
 
 
 def test_an_export_with_it_is_checked_and_answers(

@@ -12,13 +12,27 @@ from typing import Any
 
 import pytest
 
+from benchmarks.command import Page
 from benchmarks.cpu import __main__ as command
 from benchmarks.cpu import measuring, page, peers
-from benchmarks.cpu.results import LLAMA, OURS, TORCH, Ceilings, Peak, Run, Series, Share, Where, on_line, ratio
+from benchmarks.cpu.results import (
+    LLAMA,
+    OURS,
+    OURS_BESIDE_TORCH,
+    TORCH,
+    Ceilings,
+    Peak,
+    Run,
+    Series,
+    Share,
+    Where,
+    on_line,
+    ratio,
+)
 from benchmarks.cpu.workers import Worker
 from benchmarks.shapes import TINY
 from hired_edge import strict
-from hired_edge.errors import HiredEdgeError
+from hired_edge.errors import HiredEdgeError, InputError
 from hired_edge.planner.published import PUBLISHED, Published
 
 GOLDEN = Path(__file__).parents[1] / "golden/bundle"
@@ -32,9 +46,9 @@ def example() -> Run:
 
     prompts = [
         ("prefill 640", 1.0, 2.0),
-        ("prefill 2928", 4.0, 8.0),
+        ("prefill 2992", 4.0, 8.0),
         ("decode 640", 0.5, 0.6),
-        ("decode 2928", 0.5, 0.7),
+        ("decode 2992", 0.5, 0.7),
     ]
     return Run(
         written="2000-01-01",
@@ -50,6 +64,7 @@ def example() -> Run:
         series=(
             *(each for what, few, many in prompts for each in series(OURS, what, few, many)),
             *(each for what, few, many in prompts for each in series(LLAMA, what, 2 * few, 2 * many)),
+            *series(OURS_BESIDE_TORCH, "prefill 640", 1.1, 2.5),
             *series(TORCH, "prefill 640", 4.0, 8.0),
             Series(TORCH, "see 20%", 1, (30.0,)),
             *(
@@ -60,7 +75,11 @@ def example() -> Run:
         ),
         policies={"hired": (0.001, 0.002, 0.003)},
         shares={"prefill 640": (Share("MatMulNBits", 0.9), Share("other", 0.1))},
-        peaks=(Peak(OURS, "20%", 1, 1, 2**30), Peak(OURS, "20%", 1, 3, 2**31), Peak(TORCH, "20%", 1, 1, 2**32)),
+        peaks=(
+            Peak(TORCH, "20%", 1, 1, 2**30, 2**33),
+            Peak(TORCH, "20%", 1, 3, 2**31, 2**33),
+            Peak(OURS, "20%", 1, 1, 2**29, 2**30),
+        ),
         left_out=("memory of PyTorch (no time left)",),
     )
 
@@ -72,30 +91,42 @@ def test_full_depth_lies_on_the_line() -> None:
     assert run.full(LLAMA, "prefill 640") == 33
     assert run.full(OURS, "prefill 40") is None
     assert ratio(run.full(LLAMA, "prefill 640"), run.full(OURS, "prefill 640")) == 2
-    assert run.full_peak(OURS, "20%", 1) == 2**30 + 31 * 2**29
-    assert run.full_peak(TORCH, "20%", 1) is None, "measured at one depth"
+    assert run.full_peak(TORCH, "20%", 1) == 2**30 + 31 * 2**29
+    assert run.full_peak(OURS, "20%", 1) is None, "measured at one depth"
 
 
 def test_the_page_tells_what_was_measured_and_what_was_not() -> None:
     text = page.section(example())
-    assert "| prefill of 640 | 2000 | 4000 | 8000 | 2.00 | 2.00 | 4.00 |" in text
+    assert "| prefill of 640 | 2000 | 4000 | 8000 | 2.00 | 2.00 | 3.20 |" in text
     assert "| hired-edge, 20 % (640 tokens) | 26.6 |  |" in text, "16.5 s of prefill and 10.15 of the picture"
     assert "| HiRED in PyTorch, 20 % (640 tokens) | 96.0 | 3.60 |" in text
     assert "preprocess 100 ms, select 20 ms, splice 30 ms: 0.56 %" in text
     assert "| hired | 2 |" in text
     assert "MatMulNBits 90.0 %, other 10.0 %" in text
-    assert "20 % 16.50 GiB" in text
+    assert "batch 1: 20 % 16.5 GiB." in text
+    assert "| 0.50 | 1.00 | 50 % |" in text
     assert "Left out: memory of PyTorch (no time left)." in text
     nothing = page.section(replace(example(), series=(), policies={}, shares={}, peaks=()))
     assert "| prefill of 640 |  |  |  |  |  |  |" in nothing
 
 
-def test_a_new_run_comes_on_top_of_the_older_ones() -> None:
-    first = page.with_run(None, example())
-    second = page.with_run(first, replace(example(), written="2000-01-02"))
-    assert second.startswith(page.HEAD)
-    assert second.index("2000-01-02") < second.index("2000-01-01")
-    assert second.count(page.HEAD) == 1
+def test_a_new_run_comes_on_top_of_the_older_ones(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    Page(path, page.HEAD).add(page.section(example()))
+    Page(path, f"{page.HEAD}And a new sentence.\n").add(page.section(replace(example(), written="2000-01-02")))
+    text = path.read_text()
+    assert text.startswith(page.HEAD)
+    assert 0 < text.index("And a new sentence.") < text.index("2000-01-02") < text.index("2000-01-01")
+    assert text.count("# On a CPU") == 1
+
+
+def test_another_file_is_not_taken_for_the_page(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.md"
+    notes.write_text("mine")
+    for path in (notes, tmp_path, tmp_path / "nowhere/page.md"):
+        with pytest.raises(InputError):
+            Page(path, page.HEAD)
+    assert notes.read_text() == "mine"
 
 
 def test_a_worker_answers_until_it_is_closed() -> None:
@@ -118,7 +149,7 @@ def test_a_worker_that_dies_is_told_in_one_line() -> None:
 
 def test_a_peer_that_cannot_be_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "PACKAGES", ("./no-such-folder",))
-    interpreter, told = command._peers(tmp_path / "peers", False)
+    interpreter, told = peers.found(tmp_path / "peers", False)
     assert interpreter is None
     assert told
     assert "cannot be installed" in told[0]
@@ -133,6 +164,9 @@ def test_a_peer_that_cannot_be_installed_is_named(tmp_path: Path, monkeypatch: p
         (["--shape", "llava-1.5-7b"], "llava-v1.6-mistral-7b"),
         (["--without", "vLLM"], "llama.cpp or PyTorch"),
         (["--out", "/nowhere/page.md"], "no folder"),
+        (["--minutes", "nan"], "--minutes nan; expected 1 or more"),
+        (["--threads", "0"], "--threads 0; expected 1 or more"),
+        (["--work", "/dev/null/work"], "--work /dev/null/work"),
     ],
 )
 def test_what_is_asked_wrongly(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +181,7 @@ def test_all_of_it_with_a_tiny_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tiny = Published("made up", {**TINY, "text_config": {**TINY["text_config"], "num_hidden_layers": 4}})
-    monkeypatch.setitem(PUBLISHED, "tiny", tiny)  # type: ignore[arg-type]
+    monkeypatch.setitem(PUBLISHED, "tiny", tiny)
     monkeypatch.setattr(measuring, "PROMPTS", (40, 120))
     monkeypatch.setattr(command, "PROMPTS", (40, 120))
     monkeypatch.setattr(page, "PROMPTS", (40, 120))
@@ -161,4 +195,4 @@ def test_all_of_it_with_a_tiny_model(
         assert seconds is not None
         assert seconds > 0
     assert {peak.batch for peak in run.peaks} == {1, 2, 4}
-    assert out.read_text() == page.with_run(None, run)
+    assert out.read_text() == f"{page.HEAD}\n{page.section(run)}"

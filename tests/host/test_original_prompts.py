@@ -125,6 +125,8 @@ def test_a_sentencepiece_model_gives_the_same_ids(legacy: bool, tmp_path: Path) 
     path = write_sentencepiece(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     added = {token: reference.get_vocab()[token] for token in ("<image>", "<pad>")}
+    if legacy:
+        config["legacy"] = None  # as transformers 4 takes it
     ours = converted(parse(path.read_bytes(), "it"), config, added, "it")
     for text in (*TEXTS, "one<image>\ntwo</s>three"):
         ids = reference.encode(text).ids
@@ -155,6 +157,12 @@ def test_sentencepiece_models_of_other_kinds(changes: dict[str, Any], message: s
     content = write_sentencepiece(tmp_path, **changes).read_bytes()
     with pytest.raises(CheckpointError, match=message):
         parse(content, "it")
+
+
+@pytest.mark.parametrize("piece", [b"", b"\x08\x01", b"\x0d\x00\x00\x00\x00"], ids=["empty", "a number", "a float"])
+def test_a_piece_without_text(piece: bytes) -> None:
+    with pytest.raises(CheckpointError, match="it holds no SentencePiece model"):
+        parse(b"\x0a" + bytes([len(piece)]) + piece, "it")
 
 
 def test_added_tokens_that_do_not_follow(tmp_path: Path) -> None:

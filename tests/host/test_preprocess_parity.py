@@ -290,9 +290,10 @@ def test_missing_keys_mean_the_class_defaults() -> None:
         ("single", {"image_processor": [1]}, "an object"),
         (
             "single",
-            {"image_processor_type": "LlavaImageProcessor", "do_pad": True, "image_mean": [2, 0, 0]},
-            "three numbers from 0 to 255",
+            {"image_processor_type": "LlavaImageProcessor", "do_pad": True, "image_mean": [1e308, 0, 0]},
+            "three numbers from 0 to 1, since pictures are padded with it",
         ),
+        ("single", {"image_processor_type": "LlavaImageProcessor", "do_pad": "false"}, "do_pad = 'false'"),
     ],
     ids=str,
 )

@@ -214,6 +214,9 @@ def test_what_is_another_export(bundles: Bundles, tmp_path: Path, monkeypatch: p
         (checkpoint / path.name).write_bytes(path.read_bytes())
     chosen = ExportOptions(precision="int4")
     before = identity.identity(checkpoint, chosen)
+    (checkpoint / "notes").symlink_to("/proc/self/mem")  # reading it fails
+    assert identity.identity(checkpoint, chosen) != before
+    (checkpoint / "notes").unlink()
     assert before == identity.identity(source, replace(chosen, progress=False)), "the same files, elsewhere"
     seen = {before, identity.identity(checkpoint, replace(chosen, precision="int8"))}
     (checkpoint / "config.json").write_text((checkpoint / "config.json").read_text() + " ")

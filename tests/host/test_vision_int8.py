@@ -46,18 +46,25 @@ class Tower(NamedTuple):
     exact: dict[str, Floats]
     """The same with the checkpoint's weights."""
     errors: dict[str, float]
+    sources: Sources
 
 
 @pytest.fixture(scope="module")
 def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
     folder = tmp_path_factory.mktemp("int8")
-    checkpoint = Checkpoint(write_checkpoint(folder / "checkpoint"))
-    spec = read_spec(checkpoint, AttentionChoice())
+    write_checkpoint(folder / "checkpoint")
+    return made(folder, AttentionChoice())
+
+
+def made(folder: Path, attention: AttentionChoice) -> Tower:
+    checkpoint = Checkpoint(folder / "checkpoint")
+    spec = read_spec(checkpoint, attention)
     _, stored = schemes("cpu", "fp32", None, vision="int8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(exporter, "vision_graph", traced_vision)
         model = exporter.lowered_vision(spec, stored, TARGETS["cpu"])
-    writing = Writing(folder, Sources(checkpoint, spec), stored, None, lambda count: None)
+    sources = Sources(checkpoint, spec)
+    writing = Writing(folder, sources, stored, None, lambda count: None)
     writing.vision(model)
     pixels = Seeded(spec).pixels
     return Tower(
@@ -66,6 +73,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> Tower:
         reference(checkpoint, spec, stored, pixels),
         reference(checkpoint, spec, schemes("cpu", "fp32", None)[1], pixels),
         {error.name: error.value for error in writing.errors},
+        sources,
     )
 
 
@@ -83,6 +91,31 @@ def excess(got: dict[str, Floats], expected: dict[str, Floats]) -> float:
 def test_without_the_rounding_of_activations_it_is_transformers_with_rounded_weights(tower: Tower) -> None:
     assert excess(outputs(tower.graph, tower.pixels, as_shipped=False), tower.expected) < 1e-5
     assert excess(tower.expected, tower.exact) > 1e-4, "rounding is to be seen"
+
+
+@pytest.mark.slow  # two graphs to be traced
+@pytest.mark.parametrize("attention", [AttentionChoice(2, 2), AttentionChoice(0, LAYERS)], ids=["one layer", "behind"])
+def test_attention_of_other_layers(attention: AttentionChoice, tmp_path: Path) -> None:
+    """Read twice in one layer, or in a layer behind the one that the projector reads."""
+    write_checkpoint(tmp_path / "checkpoint")
+    other = made(tmp_path, attention)
+    assert excess(outputs(other.graph, other.pixels, as_shipped=False), other.expected) < 1e-5
+
+
+def test_its_errors_are_not_the_decoders(tower: Tower) -> None:
+    """Both have a `layers.0.self_attn.q_proj.weight`."""
+    assert set(tower.sources.language) & set(tower.sources.vision)
+    assert not set(tower.errors) & set(tower.sources.language)
+    assert {name.removeprefix("vision.") for name in tower.errors} < set(tower.sources.vision)
+
+
+def test_the_room_that_is_asked_for_is_that_of_bytes(tower: Tower) -> None:
+    floats, integers = (
+        tower.sources.output_bytes(schemes("cpu", "fp32", None, vision=each)[1]) for each in ("fp32", "int8")
+    )
+    whole = sum(tensor.float_bytes for tensor in tower.sources.vision.values())
+    written = tower.graph.with_name("model.onnx.data").stat().st_size
+    assert floats - integers == pytest.approx(whole - written, rel=0.25)  # two layers of four: both
 
 
 def test_as_shipped_it_stays_near_the_exact_tower(tower: Tower) -> None:

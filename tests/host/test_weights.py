@@ -73,6 +73,20 @@ def test_a_scale_beyond_float16(scheme: Scheme, tmp_path: Path) -> None:
         written(np.full((OUTPUTS, INPUTS), 1e7, np.float32), scheme, tmp_path)
 
 
+def test_blocks_of_an_odd_number_of_outputs(tmp_path: Path) -> None:
+    """MatMulNBits' bytes hold neighbouring inputs: no output needs another one."""
+    matrix, scheme = np.random.default_rng(1).standard_normal((21, INPUTS), np.float32), Scheme(4, 64)
+    graph = ir.Graph([], [], nodes=[], name="weights")
+    value = placeholder(graph, quantised_name("w"), ir.DataType.UINT8, (21, INPUTS // 64, 32))
+    placeholder(graph, scales_name("w"), ir.DataType.FLOAT, (21 * INPUTS // 64,))
+    tensor = Tensor(matrix.shape, lambda start, stop: matrix[start:stop], bfloat16=False)
+    with ExternalData(tmp_path / "model.onnx") as data:
+        weights.write_quantised(data, graph, "w", tensor, scheme)
+    size = int(np.prod(value.shape.numpy())) if value.shape else 0
+    found = np.fromfile(tmp_path / "model.onnx.data", np.uint8, size)
+    np.testing.assert_array_equal(found, quantise(matrix, scheme)[0].reshape(-1))
+
+
 def test_a_weight_beyond_float16(tmp_path: Path) -> None:
     graph = ir.Graph([], [], nodes=[], name="weights")
     value = placeholder(graph, "norm.weight", ir.DataType.FLOAT16, (2,))

@@ -1,7 +1,7 @@
 """Tiny checkpoints in 4 bits, as AutoAWQ, AutoGPTQ and compressed-tensors store them, and what they mean.
 
 Written from the formats' definitions, an integer at a time and in plain Python, so that it shares nothing with the code
-that reads them; tests/host/test_packed_libraries.py holds it against the libraries' own bytes. Knows nothing about
+that reads them; tests/host/test_packed_matrices.py holds it against the libraries' own bytes. Knows nothing about
 hired-edge.
 """
 

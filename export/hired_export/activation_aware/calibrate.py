@@ -175,5 +175,5 @@ def _refuse_packed(checkpoint: Checkpoint) -> None:
         raise InputError(
             f"--quantisation awq for a checkpoint whose {packed} is in 4 bits already",
             expected="weights of a float type",
-            fix="leave --quantisation out: its 4 bits are kept as they are",
+            fix="leave --quantisation and --calibration out: its 4 bits are kept as they are",
         )

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from hired_edge.errors import CheckpointError, InputError
@@ -73,6 +72,9 @@ class Sequences:
         self._tokenizer = Tokenizer.from_str(prompt.files[prompt_files.TOKENIZER].decode())
         self._template = prompt.files[prompt_files.CHAT_TEMPLATE].decode()
         self._image_token = prompt.image_token
+        known = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
+        if self._image_token not in known:  # an original vocabulary has none
+            self._tokenizer.add_special_tokens([AddedToken(self._image_token, normalized=False, special=True)])
 
     def make(self, questions: Sequence[Question], tokens: int, on_tokens: OnBytes) -> list[torch.Tensor]:
         """(1, S, D) each, `tokens` in all, the last one being cut, or as many as the questions give.
@@ -101,25 +103,27 @@ class Sequences:
 
     def _prompt(self, text: str) -> tuple[list[int], list[int]]:
         """Token ids in front of the picture and behind it."""
-        messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
-        try:
-            rendered, _ = render_jinja_template([messages], chat_template=self._template, add_generation_prompt=True)
-        except TemplateError as error:
-            raise CheckpointError(
-                f"the chat template refuses a question about a picture ({' '.join(str(error).split())[:120]})",
-                expected="a template for messages of a picture and text",
-                fix="use the checkpoint's own chat template",
-            ) from None
-        ids = self._tokenizer.encode(rendered[0]).ids
-        image = self._tokenizer.token_to_id(self._image_token)
-        if image not in ids:
-            raise CheckpointError(
-                f"the chat template makes a prompt without {json.dumps(self._image_token)}",
-                expected="a place for the picture",
-                fix="use the checkpoint's own chat template",
-            )
-        at = ids.index(image)
-        return ids[:at], ids[at + 1 :]
+        text = text.replace(self._image_token, "")  # which would be another picture
+        image, reason = self._tokenizer.token_to_id(self._image_token), "it leaves the picture out"
+        # As the runtime does: a template that does not take parts is given one string.
+        for content in ([{"type": "image"}, {"type": "text", "text": text}], f"{self._image_token}\n{text}"):
+            messages = [{"role": "user", "content": content}]
+            try:
+                rendered, _ = render_jinja_template(
+                    [messages], chat_template=self._template, add_generation_prompt=True
+                )
+            except Exception as error:  # a template is a program: it can fail in any way
+                reason = " ".join(str(error).split())[:120]
+                continue
+            ids = self._tokenizer.encode(rendered[0]).ids
+            if image in ids:
+                at = ids.index(image)
+                return ids[:at], ids[at + 1 :]
+        raise CheckpointError(
+            f"the chat template makes no prompt of a picture and a question ({reason})",
+            expected=f"a template for both, with {json.dumps(self._image_token)} for the picture",
+            fix="use the checkpoint's own chat template, or pass another one as --chat-template FILE",
+        )
 
     def _rows(self, ids: Sequence[int]) -> Floats:
         """Embeddings (len(ids), D)."""
