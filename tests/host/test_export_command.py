@@ -87,8 +87,7 @@ KEPT = ("the child's imports", "the parity check")
 
 @pytest.mark.parametrize(
     "moment",
-    ["imports", "graphs", "the child's imports"]
-    + [pytest.param(moment, marks=pytest.mark.slow) for moment in ("weights", "the parity check")],
+    ["imports", "graphs", *(pytest.param(each, marks=pytest.mark.slow) for each in list(MOMENTS)[2:])],
 )
 def test_ctrl_c(moment: str, small: Path, tmp_path: Path) -> None:
     process = export(small, tmp_path / "out")
