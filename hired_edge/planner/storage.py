@@ -194,9 +194,13 @@ def _language_bytes(
     bits = _BITS[precision]
     if bits is None or len(shape) != 2:
         return math.prod(shape) * facts.item
-    head = name == "lm_head.weight"
-    block = None if head or precision == "int8" else block_size
-    return matrix_bytes(shape, 8 if head else bits, block, facts)
+    block = _block(name, precision, block_size)
+    return matrix_bytes(shape, bits if block else 8, block, facts)
+
+
+def _block(name: str, precision: Precision, block_size: int) -> int | None:
+    """Inputs that share a scale; None for one scale a channel, which is 8 bits: all of int8, and the LM head."""
+    return None if name == "lm_head.weight" or precision == "int8" else block_size
 
 
 def _repacked_bytes(tensors: Tensors, facts: TargetStorage, precision: Precision, block_size: int) -> int:
@@ -205,10 +209,9 @@ def _repacked_bytes(tensors: Tensors, facts: TargetStorage, precision: Precision
     20. Taken to be so in int8 as well; not measured on Arm."""
     if not facts.blocks_alone or _BITS[precision] is None:
         return 0
-    block = {True: CHANNEL_BLOCK, False: block_size if precision == "int4" else CHANNEL_BLOCK}
     matrices = {name: shape for name, shape in tensors.items() if len(shape) == 2}
     return sum(
-        2 * facts.item * outputs * -(-inputs // block[name == "lm_head.weight"])
+        2 * facts.item * outputs * -(-inputs // (_block(name, precision, block_size) or CHANNEL_BLOCK))
         for name, (outputs, inputs) in matrices.items()
     )
 
