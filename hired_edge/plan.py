@@ -26,6 +26,9 @@ PREFILL_CHUNK = 512
 """Positions that a prefill on the CPU takes at a time: memory between two operators is bounded by it (attention's
 scores, heads x 512 x sequence length, apart), and what one layer's operators hand on stays near the cores."""
 
+TILES_AT_ONCE = 1
+"""Tiles of a picture that a run of the tower on the CPU takes: more are no faster and need the memory of each."""
+
 
 @dataclass(frozen=True)
 class MemoryPlan:

@@ -3,9 +3,10 @@
 Weights and cache are exact (the exporter's own arithmetic). What lives between two operators is an estimate, made of
 the widths of one layer: measured with ONNX Runtime's CPU provider, which keeps an MLP's five intermediate results
 (gate, sigmoid, SiLU, up, product; in the tower fc1, its bias, scaled, sigmoid, product), and given back by the
-allocator so late that tower and prefill add up, and more (`TargetStorage.slack`). A prefill on the CPU goes in chunks
-(`TargetStorage.chunk`). A GPU engine's own workspace is assumed to be no larger. Where attention is no fused kernel
-(`TargetStorage.scores`), its scores and the mask that is added to them are counted.
+allocator so late that tower and prefill add up, and more (`TargetStorage.slack`). On the CPU a picture goes a tile at
+a time and a prefill in chunks (`TargetStorage.tiles`, `.chunk`). A GPU engine's own workspace is assumed to be no
+larger. Where attention is no fused kernel (`TargetStorage.scores`), its scores and the mask that is added to them are
+counted.
 
 What it does not know: an engine's tactics, and the picture as its file decodes.
 """
@@ -47,7 +48,7 @@ class Footprint:
     buffers: int
     """Tensors bound to the two graphs, the cache apart."""
     vision_workspace: int
-    """Between the tower's operators: a run is one picture with all its tiles."""
+    """Between the tower's operators: of one picture's tiles, or as many of them as a run takes."""
     language_workspace: int
     """Between the decoder's operators in a prefill at the limits, and what its embeddings are joined from."""
     loading: int
@@ -143,12 +144,13 @@ def footprint(model: ModelShape, target: Target, weights: Stored, limits: Limits
 
 
 def vision_workspace(model: ModelShape, target: Target, tiles: int) -> int:
-    """Bytes of one run of the tower over a picture of `tiles` tiles: its MLP, or the projector behind it."""
+    """Bytes of the tower's runs over a picture of `tiles` tiles: its MLP, or the projector behind it."""
     facts = TARGETS[target]
     tower, patches = model.tower, model.tiling.patches_per_tile
     layer = (patches + 1) * (MLP_WIDTHS * tower.intermediate_size + TOWER_WIDTHS * tower.hidden_size)
     projector = patches * PROJECTOR_WIDTHS * model.text.hidden_size
-    return int(facts.slack * tiles * facts.item * max(layer, projector))
+    at_once = tiles if facts.tiles is None else min(tiles, facts.tiles)
+    return int(facts.slack * at_once * facts.item * max(layer, projector))
 
 
 def language_workspace(model: ModelShape, target: Target, limits: Limits) -> int:

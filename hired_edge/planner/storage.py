@@ -12,7 +12,7 @@ from typing import Literal
 
 from hired_edge.errors import InputError
 from hired_edge.manifest import EmbeddingType, FloatType, Manifest, Precision, Target
-from hired_edge.plan import ITEMSIZE, PREFILL_CHUNK
+from hired_edge.plan import ITEMSIZE, PREFILL_CHUNK, TILES_AT_ONCE
 from hired_edge.planner.shapes import ModelShape, Tensors
 
 GRAPH_BYTES_PER_LAYER = 6 * 2**10
@@ -34,6 +34,7 @@ class TargetStorage:
         cache: whether `present.*` is the cache itself or the new keys and values alone.
         masked: whether the language graph takes a mask (B, 1, S, M).
         scores: whether attention writes its scores (B, H, S, M + S) to memory, being no fused kernel.
+        tiles: of a picture that the tower computes at a time; None for all of them.
         chunk: positions of a prefill that are computed at a time, all rows together; None for all of them.
         slack: what an allocator takes for what lives at once. On the CPU it is glibc's, which holds freed blocks
             back: 1.06 and 1.4 were measured, by fixing its mmap threshold. A GPU engine's workspace is one block.
@@ -47,6 +48,7 @@ class TargetStorage:
     cache: Literal["in_place", "append"]
     masked: bool
     scores: bool
+    tiles: int | None
     chunk: int | None
     slack: float
 
@@ -57,7 +59,7 @@ class TargetStorage:
 
 
 _HALF: tuple[tuple[Precision, ...], tuple[int, ...], tuple[str, ...]] = (("fp16", "int8", "int4"), (128, 64), ("fp16",))
-_TENSORRT = TargetStorage("float16", *_HALF, False, "in_place", True, False, None, 1.0)
+_TENSORRT = TargetStorage("float16", *_HALF, False, "in_place", True, False, None, None, 1.0)
 TARGETS: dict[Target, TargetStorage] = {
     "cpu": TargetStorage(
         dtype="float32",
@@ -68,12 +70,13 @@ TARGETS: dict[Target, TargetStorage] = {
         cache="in_place",
         masked=False,
         scores=False,
+        tiles=TILES_AT_ONCE,
         chunk=PREFILL_CHUNK,
         slack=1.2,
     ),
     "cuda": _TENSORRT,
     "jp7": _TENSORRT,
-    "jp6": TargetStorage("float16", *_HALF, False, "append", True, True, None, 1.0),
+    "jp6": TargetStorage("float16", *_HALF, False, "append", True, True, None, None, 1.0),
 }
 EMBEDDING_ITEMS = {"fp32": 4, "fp16": 2, "int8": 1}
 """Bytes of an element of the token embeddings, by `--embedding`."""

@@ -1,9 +1,10 @@
 """The ONNX Runtime backend: on the CPU for graphs of every target, on an NVIDIA GPU for those that keep to ONNX.
 
 Every large buffer is bound to memory allocated at loading. The cache's past and present are bound to the same address,
-so a step writes it in place and copies nothing; on a GPU it never leaves the device. On the CPU a long prompt goes in
-chunks, a row at a time, so that what lives between two operators does not grow with it. What ONNX Runtime's Python
-interface cannot do is copy a part of a device's tensor: there a picture's features cross whole (LLaVA-NeXT: 24 MB).
+so a step writes it in place and copies nothing; on a GPU it never leaves the device. On the CPU a picture goes a tile
+at a time and a long prompt in chunks, a row at a time, so that what lives between two operators grows with neither.
+What ONNX Runtime's Python interface cannot do is copy a part of a device's tensor: there a picture's features cross
+whole (LLaVA-NeXT: 24 MB).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from hired_edge.bundle import Bundle
 from hired_edge.errors import BundleError
 from hired_edge.limits import Limits
 from hired_edge.manifest import Manifest
-from hired_edge.plan import PREFILL_CHUNK
+from hired_edge.plan import PREFILL_CHUNK, TILES_AT_ONCE
 from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
 from hired_runtime.cache import KVCache
 from hired_runtime.ort_errors import reported
@@ -103,12 +104,21 @@ class OrtVision:
         self._dtype = np.dtype(manifest.text.activation_dtype)
         self._features = np.zeros((limits.images, limits.tiles, patches, width), self._dtype)
         self._maps = np.zeros((2, limits.images, limits.tiles, patches), np.float32)
+        self.chunk = TILES_AT_ONCE if provider == CPU else limits.tiles
+        """Tiles that one run takes at most."""
 
     def encode(self, pixel_values: Floats, slot: int = 0) -> AttentionMaps:
         tiles = len(pixel_values)
-        features, maps = self._features[slot, :tiles], self._maps[:, slot, :tiles]
-        binding = self._session.io_binding()
         pixel_values = np.ascontiguousarray(pixel_values, self._dtype)
+        for first in range(0, tiles, self.chunk):
+            stop = min(first + self.chunk, tiles)
+            maps = self._maps[:, slot, first:stop]
+            self._run(pixel_values[first:stop], self._features[slot, first:stop], maps)
+        return AttentionMaps(*self._maps[:, slot, :tiles])
+
+    def _run(self, pixel_values: Floats, features: NDArray, maps: Floats) -> None:
+        """One run of the graph over some of a picture's tiles, into `features` and `maps` (2, T, N)."""
+        binding = self._session.io_binding()
         _bind(binding, "input", "pixel_values", pixel_values)
         _bind(binding, "output", "image_features", features)
         _bind(binding, "output", "allocation_attention", maps[0])
@@ -117,7 +127,6 @@ class OrtVision:
             binding.synchronize_inputs()
             self._session.run_with_iobinding(binding)
             binding.synchronize_outputs()
-        return AttentionMaps(maps[0], maps[1])
 
     def gather(self, rows: Ints, slot: int = 0) -> Floats:
         flat = self._features[slot].reshape(-1, self._features.shape[-1])

@@ -107,6 +107,7 @@ def test_a_footprint_adds_up() -> None:
     row = 576 + 256
     assert taken.language_workspace == 2 * row * (2 * (5 * 11008 + 3 * 4096) + 4 * 4096)
     assert taken.vision_workspace == vision_workspace(VICUNA, "jp7", 5) == 5 * 2 * 577 * (5 * 4096 + 4 * 1024)
+    assert vision_workspace(VICUNA, "cpu", 5) == vision_workspace(VICUNA, "cpu", 1) == int(1.2 * 4 * 577 * 24576)
 
 
 def test_attention_that_is_not_fused_writes_its_scores() -> None:
