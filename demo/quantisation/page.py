@@ -17,8 +17,8 @@ Written by `python -m demo.quantisation`, which measures everything below; do no
 
 | `--quantisation` | scales of int4 blocks |
 | --- | --- |
-| `rtn` (default) | round to nearest: a block's largest weight is 7 steps |
-| `hqq` | the smallest squared error of ten candidates a block, each improved by least squares; no data |
+| `rtn` | round to nearest: a block's largest weight is 7 steps |
+| `hqq` (default) | the smallest squared error of ten candidates a block, each improved by least squares; no data |
 | `awq` | the same, an error counted by its input's mean square, after scaling the inputs; `--calibration FOLDER` |
 
 All blocks are symmetric (TensorRT takes no others), scales are numbers of fp16, the LM head is int8 per channel. HQQ's

@@ -31,13 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--block-size",
         type=int,
         metavar="N",
-        help="of int4: 64 or 128, on the CPU also 32 (default: 128, 32 on the CPU; of a checkpoint in 4 bits, its own)",
+        help="of int4: 64 or 128, on the CPU also 32 (default: 128; of a checkpoint in 4 bits, its own)",
     )
     parser.add_argument(
         "--quantisation",
-        default="rtn",
         choices=["rtn", "hqq", "awq"],
-        help="how int4's scales are chosen: round to nearest, search, search with calibration data (default: rtn)",
+        help="how int4's scales are chosen: round to nearest, search, search with calibration data (default: hqq)",
     )
     parser.add_argument(
         "--calibration", metavar="FOLDER", help="of awq: pictures and questions.jsonl, as for hired-edge eval"

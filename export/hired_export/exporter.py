@@ -58,8 +58,9 @@ class ExportOptions:
 
     `block_size` is for int4 (None: of a checkpoint that is in 4 bits already, its own); `lm_head_parts` the number of
     products that the LM head is split into; `vision_tower` the folder of a tower that the checkpoint does not hold;
-    `chat_template` a file in place of the checkpoint's own; `quantisation` how int4's scales are chosen, "awq" with
-    `calibration`, a folder with pictures and questions.jsonl; `embedding` None = fp32 beside fp32 weights, else fp16.
+    `chat_template` a file in place of the checkpoint's own; `quantisation` how int4's scales are chosen (None: "hqq"),
+    "awq" with `calibration`, a folder with pictures and questions.jsonl; `embedding` None = fp32 beside fp32 weights,
+    else fp16.
     """
 
     target: Target = "cpu"
@@ -74,7 +75,7 @@ class ExportOptions:
     lm_head_parts: int = 1
     vision_tower: Path | None = None
     chat_template: Path | None = None
-    quantisation: Method = "rtn"
+    quantisation: Method | None = None
     calibration: Path | None = None
     calibration_tokens: int = TOKENS
     embedding: str | None = None
@@ -183,7 +184,7 @@ def export(
                 block_size=stored.decoder.block_size if stored.decoder else None,
                 lm_head_bits=stored.lm_head.bits if stored.lm_head else stored.bits,
                 embedding_dtype=EMBEDDING_TYPES[stored.embedding],
-                method=options.quantisation,
+                method=stored.decoder.method if stored.decoder else "rtn",
                 calibration=folding.source if folding is not None else None,
                 vision="float" if stored.vision is None else "int8",
             ),

@@ -66,7 +66,7 @@ TARGETS: dict[Target, TargetFacts] = {
     "cpu": TargetFacts(
         dtype="float32",
         precisions=("fp32", "int8", "int4"),
-        block_sizes=(32, 64, 128),
+        block_sizes=(128, 64, 32),
         vision=("fp32", "int8"),
         static=False,
         cache="in_place",
@@ -98,7 +98,7 @@ def schemes(
     target: Target,
     precision: Precision | None,
     block_size: int | None,
-    method: Method = "rtn",
+    method: Method | None = None,
     embedding: str | None = None,
     vision: str | None = None,
 ) -> tuple[Precision, Schemes]:
@@ -108,7 +108,7 @@ def schemes(
 
     Args:
         target, precision, block_size: what was chosen; None = the target's own choice.
-        method: how the scales of int4 are chosen.
+        method: how the scales of int4 are chosen; None = "hqq", which needs no data.
         embedding: of the table; None = fp32 beside fp32 weights, else fp16.
         vision: of the tower; None = the target's own choice.
 
@@ -118,6 +118,8 @@ def schemes(
     facts = TARGETS[target]
     precision = facts.precisions[0] if precision is None else precision
     block_size = facts.block_sizes[0] if block_size is None else block_size
+    if method is None:
+        method = "hqq" if precision == "int4" else "rtn"
     embedding = ("fp32" if precision == "fp32" else "fp16") if embedding is None else embedding
     for flag, value, known in (
         ("--precision", precision, facts.precisions),

@@ -64,7 +64,7 @@ TARGETS: dict[Target, TargetStorage] = {
     "cpu": TargetStorage(
         dtype="float32",
         precisions=("fp32", "int8", "int4"),
-        block_sizes=(32, 64, 128),
+        block_sizes=(128, 64, 32),
         vision=("fp32", "int8"),
         blocks_alone=True,
         cache="in_place",

@@ -14,15 +14,18 @@ import argparse
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from hired_edge.manifest import Precision
 from hired_export import parity
 from hired_export.exporter import ExportOptions, export
 from tests.tiny.checkpoints import write_checkpoint
 
 HERE = Path(__file__).parent
-BUNDLES: dict[str, Precision] = {"bundle": "fp32", "bundle-int4": "int4"}
-"""Folder -> precision."""
+BUNDLES: dict[str, dict[str, Any]] = {
+    "bundle": {},
+    "bundle-int4": {"precision": "int4", "block_size": 32, "quantisation": "rtn"},
+}
+"""Folder -> options."""
 
 VISION = {"image_size": 112, "hidden_size": 48, "num_hidden_layers": 6, "intermediate_size": 96}
 TEXT = {"hidden_size": 64, "num_hidden_layers": 4, "intermediate_size": 128, "max_position_embeddings": 1024}
@@ -49,9 +52,9 @@ def make(out: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Path(folder) / "llava-next-random"
         write(checkpoint)
-        for name, precision in BUNDLES.items():
+        for name, chosen in BUNDLES.items():
             fresh = Path(folder) / name
-            options = ExportOptions(precision=precision, max_batch=2, max_images=2, progress=False, **LIMITS)
+            options = ExportOptions(**chosen, max_batch=2, max_images=2, progress=False, **LIMITS)
             export(checkpoint, fresh, options, check=parity.check)
             shutil.rmtree(out / name, ignore_errors=True)
             shutil.copytree(fresh, out / name)

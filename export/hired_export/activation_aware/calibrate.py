@@ -78,7 +78,7 @@ class CalibrationJob:
         )
 
 
-def check_calibration(method: Method, data: Path | None, tokens: int) -> None:
+def check_calibration(method: Method | None, data: Path | None, tokens: int) -> None:
     """Raises InputError for calibration data where none are used, none where they are needed, or too few tokens."""
     if data is None and method == "awq":
         raise InputError(
@@ -88,7 +88,9 @@ def check_calibration(method: Method, data: Path | None, tokens: int) -> None:
         )
     if data is not None and method != "awq":
         raise InputError(
-            f"--calibration with --quantisation {method}",
+            "--calibration without --quantisation awq"
+            if method is None
+            else f"--calibration with --quantisation {method}",
             expected="--quantisation awq, the only method that looks at data",
             fix="pass --quantisation awq, or leave --calibration out",
         )
