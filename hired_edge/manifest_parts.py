@@ -100,8 +100,8 @@ class Quantisation:
     embedding_dtype: EmbeddingType
     """int8: rows of integers, with a float32 scale each."""
     method: Method = optional("rtn")  # noqa: RUF009 (it is a field)
-    """How the scales of the decoder's blocks were chosen: by rounding to nearest, by half-quadratic search, or by
-    activation-aware search over scaled inputs."""
+    """How the scales of the blocks that were quantised at the export were chosen: by rounding to nearest, by
+    half-quadratic search, or by activation-aware search over scaled inputs. A checkpoint's own 4 bits keep theirs."""
     calibration: str | None = optional(None)
     """The sha256 of the data set whose activations were looked at; None for none."""
     vision: VisionPrecision = optional("float")  # noqa: RUF009 (it is a field)

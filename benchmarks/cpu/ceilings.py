@@ -1,5 +1,5 @@
-"""What this machine does at best: a float32 product of the decoder's own shape, and a copy. Called in a process of its
-own, since it imports PyTorch."""
+"""What this machine does at best: a float32 product of the decoder's own shape, a copy, and a sum. Called in a process
+of its own, since it imports PyTorch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ def measure(job: Job) -> Ceilings:
         target = torch.empty_like(source)
         flops = 2 * rows * inputs * outputs / _best(lambda: torch.matmul(a, b, out=product))
         moved = 2 * COPY_BYTES / _best(lambda: target.copy_(source))
-    return Ceilings(flops, moved, job.product, COPY_BYTES)
+        read = COPY_BYTES / _best(source.view(torch.float32).nan_to_num_(0).sum)
+    return Ceilings(flops, moved, read, job.product, COPY_BYTES)
 
 
 def _best(function: Callable[[], object]) -> float:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import product
 from statistics import median
 from typing import Any
 
@@ -119,14 +120,13 @@ class Measuring:
                     self.shares[name] = tuple(Share(operator, seconds) for operator, seconds in found.items())
 
     def memory(self) -> None:
-        """Peaks of processes: every budget and batch at the smaller depth, the larger one for a single row."""
-        cells = [(self.layers[1], budget, 1) for budget in BUDGETS]
-        cells += [(self.layers[0], budget, batch) for batch in BATCHES for budget in reversed(BUDGETS)]
+        """Peaks of processes at the smaller depth, every budget and batch."""
+        layers = self.layers[0]
         sides: list[tuple[str, Callable[[memory.Job], memory.Peaks]]] = [(OURS, memory.ours)]
         if self.pytorch:
             sides.append((TORCH, memory.torch))
         slowest = 0.0
-        for layers, budget, batch in cells:
+        for batch, budget in product(BATCHES, reversed(BUDGETS)):
             for side, peak in sides:
                 name = f"memory of {side} at {budget}, batch {batch}, {layers} layers"
                 if self.clock.left_s < 1.5 * slowest:

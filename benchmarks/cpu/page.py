@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
@@ -58,15 +59,14 @@ def section(run: Run) -> str:
 def engines(run: Run) -> list[str]:
     """Prefill and decode of every side."""
     many = run.layers[1]
-    heading = ["", f"{many} layers, ms", *[f"{side}, ms" for side in (LLAMA, TORCH)]]
-    heading += [f"times {LLAMA}'s speed", f"the same, {run.depth} layers", f"times {TORCH}'s speed"]
+    heading = ["", f"{many} layers, ms", f"{LLAMA}, ms", f"times {LLAMA}'s speed", f"the same, {run.depth} layers"]
+    heading += [f"{TORCH}, ms", "ours beside it, ms", f"times {TORCH}'s speed, {many} layers"]
     rows = []
     for what in [f"{stage} {tokens}" for stage in ("prefill", "decode") for tokens in PROMPTS]:
-        ours, llama, torch = (run.median(side, what) for side in (OURS, LLAMA, TORCH))
+        ours, llama, torch, beside = (run.median(side, what) for side in (OURS, LLAMA, TORCH, OURS_BESIDE_TORCH))
         full = ratio(run.full(LLAMA, what), run.full(OURS, what))
-        each = [_ms(seconds) for seconds in (ours, llama, torch)]
-        beside = run.median(OURS_BESIDE_TORCH, what)
-        rows.append([_named(what), *each, *map(_times, (ratio(llama, ours), full, ratio(torch, beside)))])
+        first = [_ms(ours), _ms(llama), _times(ratio(llama, ours)), _times(full)]
+        rows.append([_named(what), *first, _ms(torch), _ms(beside), _times(ratio(torch, beside))])
     count = max((len(each.seconds) for each in run.series), default=0)
     return [
         "### Engine against engine, at equal tokens",
@@ -84,11 +84,13 @@ def wait(run: Run) -> list[str]:
     short, long = PROMPTS
     ours_20, ours_100 = first_token(run, OURS, "20%", short), first_token(run, OURS, "100%", long)
     llama, torch = run.full(LLAMA, f"prefill {long}"), first_token(run, TORCH, "20%", short)
+    prefill, seen = run.full(OURS_BESIDE_TORCH, f"prefill {short}"), before_prefill(run, OURS, "20%")
+    beside = None if prefill is None or seen is None else prefill + seen
     rows = [
         [f"{OURS}, 20 % ({short} tokens)", _s(ours_20), ""],
         [f"{OURS}, 100 % ({long} tokens)", _s(ours_100), _times(ratio(ours_100, ours_20))],
         [f"{LLAMA}, 100 % ({long} tokens), language model alone", _s(llama), _times(ratio(llama, ours_20))],
-        [f"HiRED in {TORCH}, 20 % ({short} tokens)", _s(torch), _times(ratio(torch, ours_20))],
+        [f"HiRED in {TORCH}, float32, 20 % ({short} tokens)", _s(torch), _times(ratio(torch, beside))],
     ]
     return [
         f"### The user's whole wait: time to first token at {run.depth} layers",
@@ -97,6 +99,7 @@ def wait(run: Run) -> list[str]:
         "",
         "The picture's part is measured as it is, the prefill lies on the line. llama.cpp's own vision is not in its",
         "figure, so its wait is longer than this.",
+        *([f"Against {TORCH}'s stands what {OURS} took in those rounds, {_s(beside)} s."] if beside else []),
         "",
     ]
 
@@ -144,6 +147,8 @@ def memory(run: Run) -> list[str]:
         return []
     few = run.layers[0]
     model = model_shape(PUBLISHED[run.shape].config)
+    parameters = model.language_tensors | model.embedding_tensors | model.vision_tensors
+    float32 = 4 * sum(math.prod(shape) for shape in parameters.values())
     small = replace(model, text=replace(model.text, layers=few))
     weights, text = stored(model, "cpu", "int4", run.block_size, vision=run.vision), text_model(model, "cpu")
     rows = []
@@ -162,9 +167,9 @@ def memory(run: Run) -> list[str]:
         "",
         *table(["batch", "budget", *whole_model, *measured], rows),
         "",
-        "Peaks are of a process while it answers one request, after it has loaded; they differ by up to half a GiB",
-        "from run to run, as the C library holds freed blocks or does not.",
-        *_full_peaks(run),
+        "Peaks are of a process while it answers one request, after it has loaded; they differ from run to run, as the",
+        f"C library holds freed blocks or does not. The float32 weights of all {run.depth} layers, which {TORCH} holds,"
+        f" are {_gib(float32)} GiB alone.",
         "",
     ]
 
@@ -184,13 +189,6 @@ def _peak(run: Run, side: str, budget: str, batch: int) -> float | None:
     return float(found[0]) if found else None
 
 
-def _full_peaks(run: Run) -> list[str]:
-    """PyTorch's for one row, at full depth: its weights outweigh what differs from run to run."""
-    found = {budget: run.full_peak(TORCH, budget, 1) for budget in BUDGETS}
-    words = [f"{name.replace('%', ' %')} {size / GIB:.1f} GiB" for name, size in found.items() if size is not None]
-    return [f"{TORCH} in float32 on the line to {run.depth} layers, batch 1: {'; '.join(words)}."] if words else []
-
-
 def time(run: Run) -> list[str]:
     """Shares of operators, and how near the products come to what the machine does at best."""
     ceilings = run.ceilings
@@ -199,7 +197,8 @@ def time(run: Run) -> list[str]:
         "### Where the time goes",
         "",
         f"Ceilings, measured with PyTorch: {ceilings.flops_per_s / 1e9:.0f} GFLOP/s in float32 ({size}),"
-        f" {ceilings.bytes_per_s / 1e9:.1f} GB/s (a copy, read and written).",
+        f" {ceilings.read_bytes_per_s / 1e9:.1f} GB/s read (a sum), {ceilings.bytes_per_s / 1e9:.1f} GB/s read and"
+        " written (a copy). int8 products may exceed float32's.",
         "",
     ]
     rows = []
@@ -207,11 +206,11 @@ def time(run: Run) -> list[str]:
         total = sum(share.seconds for share in shares)
         named = ", ".join(f"{share.operator} {100 * share.seconds / total:.1f} %" for share in shares)
         rows.append([_named(what), named, of_ceiling(run, what)])
-    return [*lines, *table(["", "operators", "of the ceiling"], rows), ""] if rows else [*lines]
+    return [*lines, *table(["", "operators", "beside the machine's best"], rows), ""] if rows else [*lines]
 
 
 def of_ceiling(run: Run, what: str) -> str:
-    """One more layer's matrices in its time: arithmetic of a prefill, bytes of a decode step."""
+    """One more layer in its time: a prefill's arithmetic in its matrices, the bytes that a decode step reads."""
     few, many = (run.median(OURS, what, layers) for layers in run.layers)
     if few is None or many is None:
         return ""
@@ -221,10 +220,22 @@ def of_ceiling(run: Run, what: str) -> str:
     if stage == "prefill":
         reached = 2 * model.text.layer_elements * int(tokens) / seconds
         return f"{100 * reached / run.ceilings.flops_per_s:.0f} % of float32's arithmetic"
-    weights = stored(model, "cpu", "int4", run.block_size)
-    head = weights.largest_matrix
-    reached = (weights.matrices - head) / model.text.layers / seconds
-    return f"{100 * reached / run.ceilings.bytes_per_s:.0f} % of the copy's bytes"
+    reached = _layer_bytes(run, model, int(tokens)) / seconds
+    read, copied = run.ceilings.read_bytes_per_s, run.ceilings.bytes_per_s
+    return f"{100 * reached / read:.0f} % of the bytes read, {100 * reached / copied:.0f} % of the copy's"
+
+
+def _layer_bytes(run: Run, model: ModelShape, cached: int) -> float:
+    """That a decode step reads of one layer: its matrices as the engine packs them, and keys and values so far."""
+    one, two = (
+        stored(replace(model, text=replace(model.text, layers=layers)), "cpu", "int4", run.block_size)
+        for layers in (1, 2)
+    )
+    return two.matrices + two.repacked - one.matrices - one.repacked + _cached(model, cached)
+
+
+def _cached(model: ModelShape, tokens: int) -> int:
+    return kv_cache_bytes(replace(text_model(model, "cpu"), layers=1), tokens, 1)
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -48,10 +48,11 @@ class Where:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What this machine does at best, measured with PyTorch: a float32 product and a copy (read and written)."""
+    """What this machine does at best, by PyTorch: a float32 product, a copy (read and written) and a sum (read)."""
 
     flops_per_s: float
     bytes_per_s: float
+    read_bytes_per_s: float
     product: tuple[int, int, int]
     copy_bytes: int
 
@@ -111,13 +112,6 @@ class Run:
         """At full depth, on the line through both numbers of layers."""
         few, many = (self.median(side, what, layers) for layers in self.layers)
         return None if few is None or many is None else on_line(self.layers, (few, many), self.depth)
-
-    def full_peak(self, side: str, budget: str, batch: int) -> float | None:
-        """As `full`, of memory."""
-        found = {p.layers: p.bytes for p in self.peaks if (p.side, p.budget, p.batch) == (side, budget, batch)}
-        if set(found) != set(self.layers):
-            return None
-        return on_line(self.layers, (found[self.layers[0]], found[self.layers[1]]), self.depth)
 
 
 def on_line(at: tuple[int, int], values: tuple[float, float], depth: int) -> float:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.cpu import peers
-from benchmarks.shapes import square
+from benchmarks.shapes import folder_name, square
 from hired_edge.planner.shapes import ModelShape
 from hired_runtime.whole import whole
 
@@ -43,7 +43,7 @@ class Files:
 
     @property
     def folder(self) -> Path:
-        return self.work / Path(self.shape).stem if self.shape.endswith(".json") else self.work / self.shape
+        return self.work / folder_name(self.shape)
 
     @property
     def pixels(self) -> Path:

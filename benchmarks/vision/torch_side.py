@@ -2,9 +2,10 @@
 
     python -m benchmarks.vision.torch_side SHAPE PIXELS THREADS
 
-With maps is how HiRED's authors had them in public code: `output_attentions=True`, which makes every layer keep the
-attention of all tokens to all tokens. The tower has the layers that `from_pretrained` gives it, the unread last one
-included.
+With maps is what transformers offers to who needs attention: `output_attentions=True`, which makes every layer keep the
+attention of all tokens to all tokens. HiRED's public code hooks queries and keys of two layers instead, beside the
+tower's own attention: between the two (`benchmarks.research`, which `make bench` measures). The tower has the layers
+that `from_pretrained` gives it, the unread last one included.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=DEMO.parent / "docs/quantisation.md", metavar="FILE")
     args = parser.parse_args()
     if args.only != "matrix":
-        _write(args.out, _model(args.pictures, args.forced))
+        older = args.out.read_text(encoding="utf-8") if args.out.exists() else ""
+        _write(args.out, _model(args.pictures, args.forced) + older.partition(page.BEGIN)[2])
     if args.only != "model":
         with step("one wide matrix", True, len(wide.WEIGHTS) * len(BLOCKS), unit=" cases") as advance:
             rows = list(wide.measure(BLOCKS, advance))

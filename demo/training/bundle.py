@@ -1,6 +1,7 @@
 """`python -m demo.training.bundle`: exports the committed checkpoint, demo/checkpoint, to demo/bundle.
 
-As `hired-edge export` does with these limits. Another `--precision` and `--out` make what it is compared with.
+As `hired-edge export` does with these limits. Another `--precision` and `--out` make what it is compared with: int4 as
+demo/README.md reports it.
 """
 
 from __future__ import annotations

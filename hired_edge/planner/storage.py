@@ -208,8 +208,8 @@ def _block(name: str, precision: Precision, block_size: int) -> int | None:
 
 def _repacked_bytes(tensors: Tensors, facts: TargetStorage, precision: Precision, block_size: int) -> int:
     """ONNX Runtime on an x86 CPU (MatMulNBits, 8-bit compute) packs a block's integers, its scale and its sum into one
-    place; the file's scales, which it read for that, stay mapped. Measured with 7B in int4: 24 + 4 bytes for a block's
-    20. Taken to be so in int8 as well; not measured on Arm."""
+    place; the file's scales, which it read for that, stay mapped. Measured with 7B in int4: 24 + 4 bytes for a block of
+    32's 20. Taken to be so in int8 as well; not measured on Arm."""
     if not facts.blocks_alone or _BITS[precision] is None:
         return 0
     matrices = {name: shape for name, shape in tensors.items() if len(shape) == 2}

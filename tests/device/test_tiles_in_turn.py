@@ -46,7 +46,7 @@ def test_tiles_in_turn_are_the_whole(chunk: int, monkeypatch: pytest.MonkeyPatch
     most = engine._features.shape[1]
     pixel_values = tiles(engine, most, 5)
     names = ["image_features", "allocation_attention", "selection_attention"]
-    features, *maps = engine._session.run(names, {"pixel_values": pixel_values})
+    features, *maps = map(np.asarray, engine._session.run(names, {"pixel_values": pixel_values}))
     engine.chunk = chunk
     seen = runs(engine, monkeypatch)
     got = engine.encode(pixel_values)
@@ -68,6 +68,10 @@ def test_pictures_keep_to_their_slots() -> None:
     before = engine.gather(rows)
     first = engine.encode(short, slot=1)
     np.testing.assert_array_equal(engine.gather(rows), before)
-    assert first.allocation.shape == (1, engine._features.shape[2])
-    again = engine.encode(short, slot=0)
+    patches = engine._features.shape[2]
+    second = engine.gather(np.arange(patches), slot=1)
+    assert first.allocation.shape == (1, patches)
+    alone = vision()
+    again = alone.encode(short)
     np.testing.assert_array_equal(again.selection, first.selection)
+    np.testing.assert_array_equal(alone.gather(np.arange(patches)), second)

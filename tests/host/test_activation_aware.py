@@ -192,6 +192,7 @@ def test_an_export_with_it_is_checked_and_answers(
     [
         ({"quantisation": "awq"}, "--quantisation awq without --calibration"),
         ({"quantisation": "hqq", "calibration": "DATA"}, "--calibration with --quantisation hqq"),
+        ({"calibration": "DATA"}, "--calibration without --quantisation awq"),
         ({"quantisation": "hqq", "precision": "int8"}, "--quantisation hqq with --precision int8"),
         ({"quantisation": "gptq"}, "--quantisation gptq with --target cpu; expected rtn or hqq or awq"),
         ({"quantisation": "awq", "calibration": "NONE"}, "cannot be read"),

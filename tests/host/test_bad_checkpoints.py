@@ -138,7 +138,7 @@ def test_a_bin_that_is_no_state_dict(content: bytes, checkpoint: Path, tmp_path:
         ({"selection_layer": 99}, "--selection-layer 99; expected 0 to 4"),
         ({"selection_layer": -1}, "--selection-layer -1"),
         ({"allocation_layer": 5}, "--allocation-layer 5; expected 0 to 4"),
-        ({"block_size": 33, "precision": "int4"}, "--block-size 33 with --target cpu; expected 32 or 64 or 128"),
+        ({"block_size": 33, "precision": "int4"}, "--block-size 33 with --target cpu; expected 128 or 64 or 32"),
     ],
 )
 def test_options(options: dict[str, object], message: str, checkpoint: Path, tmp_path: Path, capsys: Capture) -> None:

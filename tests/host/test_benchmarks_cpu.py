@@ -60,7 +60,7 @@ def example() -> Run:
         block_size=128,
         vision="int8",
         where=Where("a processor", 2, 2**34, 2, "3.11.7", ("an engine 1.0",)),
-        ceilings=Ceilings(1e11, 1e10, (640, 4096, 14336), 2**28),
+        ceilings=Ceilings(1e11, 1e10, 2e10, (640, 4096, 14336), 2**28),
         series=(
             *(each for what, few, many in prompts for each in series(OURS, what, few, many)),
             *(each for what, few, many in prompts for each in series(LLAMA, what, 2 * few, 2 * many)),
@@ -74,10 +74,12 @@ def example() -> Run:
             ),
         ),
         policies={"hired": (0.001, 0.002, 0.003)},
-        shares={"prefill 640": (Share("MatMulNBits", 0.9), Share("other", 0.1))},
+        shares={
+            "prefill 640": (Share("MatMulNBits", 0.9), Share("other", 0.1)),
+            "decode 640": (Share("MatMulNBits", 0.9),),
+        },
         peaks=(
             Peak(TORCH, "20%", 1, 1, 2**30, 2**33),
-            Peak(TORCH, "20%", 1, 3, 2**31, 2**33),
             Peak(OURS, "20%", 1, 1, 2**29, 2**30),
         ),
         left_out=("memory of PyTorch (no time left)",),
@@ -91,23 +93,25 @@ def test_full_depth_lies_on_the_line() -> None:
     assert run.full(LLAMA, "prefill 640") == 33
     assert run.full(OURS, "prefill 40") is None
     assert ratio(run.full(LLAMA, "prefill 640"), run.full(OURS, "prefill 640")) == 2
-    assert run.full_peak(TORCH, "20%", 1) == 2**30 + 31 * 2**29
-    assert run.full_peak(OURS, "20%", 1) is None, "measured at one depth"
 
 
 def test_the_page_tells_what_was_measured_and_what_was_not() -> None:
     text = page.section(example())
-    assert "| prefill of 640 | 2000 | 4000 | 8000 | 2.00 | 2.00 | 3.20 |" in text
+    assert "| prefill of 640 | 2000 | 4000 | 2.00 | 2.00 | 8000 | 2500 | 3.20 |" in text
     assert "| hired-edge, 20 % (640 tokens) | 26.6 |  |" in text, "16.5 s of prefill and 10.15 of the picture"
-    assert "| HiRED in PyTorch, 20 % (640 tokens) | 96.0 | 3.60 |" in text
+    assert "| HiRED in PyTorch, float32, 20 % (640 tokens) | 96.0 | 2.91 |" in text
+    assert "what hired-edge took in those rounds, 33.0 s." in text, "1.1 + 31 * 0.7 of prefill"
     assert "preprocess 100 ms, select 20 ms, splice 30 ms: 0.56 %" in text
     assert "| hired | 2 |" in text
     assert "MatMulNBits 90.0 %, other 10.0 %" in text
-    assert "batch 1: 20 % 16.5 GiB." in text
+    assert "which PyTorch holds, are 28.14 GiB alone." in text, "7.554 thousand million parameters"
+    assert "| decode behind 640 | MatMulNBits 100.0 % | 13 % of the bytes read, 27 % of the copy's |" in text, (
+        "135 MB of a layer in 50 ms"
+    )
     assert "| 0.50 | 1.00 | 50 % |" in text
     assert "Left out: memory of PyTorch (no time left)." in text
     nothing = page.section(replace(example(), series=(), policies={}, shares={}, peaks=()))
-    assert "| prefill of 640 |  |  |  |  |  |  |" in nothing
+    assert "| prefill of 640 |  |  |  |  |  |  |  |" in nothing
 
 
 def test_a_new_run_comes_on_top_of_the_older_ones(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from hired_edge.manifest import Method
 from hired_edge.tensorfile import TensorFile, bfloat16_to_float32
 from hired_export.external import ExternalData
 from hired_export.lowering.dequantise_linear import TYPES
@@ -141,20 +142,26 @@ def kept(matrix: tiny.Packed, group: int, scheme: Scheme) -> tuple[NDArray[np.ui
     return stored(rows, rows.dequantised(), group, scheme)
 
 
+@pytest.mark.parametrize("method", ["rtn", "hqq"])
 @pytest.mark.parametrize("block", [32, 64, 128])
-def test_symmetric_integers_and_scales_are_kept_bit_for_bit(block: int) -> None:
+def test_symmetric_integers_and_scales_are_kept_bit_for_bit(block: int, method: Method) -> None:
+    """Whatever is to be done with what is quantised anew."""
     matrix = tiny.quantised(np.random.default_rng(1).standard_normal((24, 384)), 128, symmetric=True)
     assert matrix.integers.min() == 0, "-8 is there"
     assert matrix.integers.max() == 15
-    packed, scales = kept(matrix, 128, Scheme(4, block))
+    packed, scales = kept(matrix, 128, Scheme(4, block, method))
     np.testing.assert_array_equal(signed(packed, Scheme(4, block), 384), matrix.integers - 8)
     np.testing.assert_array_equal(scales.astype(np.float16), np.repeat(matrix.scales, 128 // block, axis=1))
 
 
+@pytest.mark.parametrize(("method", "share"), [("rtn", 0.5), ("hqq", 1)])
 @pytest.mark.parametrize("block", [32, 128])
-def test_blocks_of_an_asymmetric_matrix_that_fit_are_exact_and_the_others_are_near(block: int) -> None:
-    """Against quantising all of it anew: less than half of the error (0.034 against 0.114 where blocks are groups)."""
-    scheme = Scheme(4, block)
+def test_blocks_of_an_asymmetric_matrix_that_fit_are_exact_and_the_others_are_near(
+    block: int, method: Method, share: float
+) -> None:
+    """Against rounding all of it anew: less than half of the error (0.034 against 0.114 where blocks are groups). A
+    search finds the checkpoint's grid by itself."""
+    scheme = Scheme(4, block, method)
     matrix = tiny.quantised(np.random.default_rng(2).standard_normal((64, 1024)), 128, symmetric=False)
     weight = matrix.weight.astype(np.float32)
     found = dequantise(*kept(matrix, 128, scheme), scheme, 1024)
@@ -169,7 +176,7 @@ def test_blocks_of_an_asymmetric_matrix_that_fit_are_exact_and_the_others_are_ne
         return float(np.linalg.norm(other - weight) / np.linalg.norm(weight))
 
     print(f"block {block}: kept or clipped {error(found):.4f}, all anew {error(anew):.4f}, fitting {fits.mean():.2f}")
-    assert error(found) < 0.5 * error(anew)
+    assert error(found) <= share * error(anew)
     per_block = [np.square(other - weight).reshape(64, -1, block).sum(axis=2) for other in (found, anew)]
     assert (per_block[0] <= per_block[1]).all()
 

@@ -14,8 +14,12 @@ import pytest
 from hired_edge.bundle import Bundle
 from hired_edge.errors import InputError
 from hired_edge.limits import cache_lengths
+from hired_edge.manifest import Target
+from hired_export import targets
 from hired_export.exporter import ExportOptions, export
 from hired_export.lowering import jp6
+from hired_export.quantisation.scheme import Scheme
+from hired_export.targets import TARGETS
 from tests.host.bundles import PRECISIONS, Bundles
 from tests.host.near_ties import check_same, unrounded
 from tests.host.reference import opened, picture
@@ -125,3 +129,12 @@ def test_what_a_target_does_not_have_is_refused(options: dict, message: str, bun
         export(bundles.checkpoint("next-llama"), tmp_path / "out", ExportOptions(progress=False, **options))
     assert message in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_not_chosen(target: Target) -> None:
+    """int4: searched scales, blocks of 128. Precisions without blocks have none to search."""
+    assert targets.schemes(target, "int4", None)[1].decoder == Scheme(4, 128, "hqq")
+    assert targets.schemes(target, "int4", 64, "rtn")[1].decoder == Scheme(4, 64, "rtn")
+    assert targets.schemes(target, "int8", None)[1].decoder == Scheme(8, None, "rtn")
+    assert targets.schemes(target, None, None)[1].decoder is None

@@ -4,7 +4,7 @@ A bundle's int4 is symmetric, -8 to 7 steps (TensorRT takes no other). A block w
 point is taken off is stored as it is: every block of a symmetric checkpoint, and many of an asymmetric one. Of the
 others the outermost integers are clipped, or the block is quantised anew, whichever is nearer. Clipping keeps the
 checkpoint's own grid, so most of its weights stay exact: on normally distributed weights quantised with zero points in
-groups of 128, it leaves 0.034 of relative error where quantising everything anew leaves 0.115
+groups of 128, it leaves 0.034 of relative error where rounding everything to nearest anew leaves 0.115
 (tests/host/test_packed_matrices.py).
 """
 
