@@ -145,11 +145,12 @@ def apportion(amount: int, weights: Sequence[int]) -> list[int]:
     total = sum(weights)
     if total == 0:
         weights, total = [1] * len(weights), len(weights)
-    shares = [amount * weight // total for weight in weights]
+    parts = [divmod(amount * weight, total) for weight in weights]
+    shares = [share for share, _ in parts]
     left = amount - sum(shares)
     if left:
-        by_remainder = sorted(range(len(weights)), key=lambda i: -(amount * weights[i] % total))
-        for i in by_remainder[:left]:
+        remainders = [-remainder for _, remainder in parts]
+        for i in sorted(range(len(parts)), key=remainders.__getitem__)[:left]:
             shares[i] += 1
     return shares
 
@@ -172,8 +173,10 @@ def _fill(counts: list[int], spare: int, weights: Sequence[int | None], capaciti
         room = [i for i in room if weights[i] is not None] or room
         for i, share in zip(room, apportion(spare, [weights[i] or 0 for i in room]), strict=True):
             counts[i] += share
-        fitting = [min(count, capacity) for count, capacity in zip(counts, capacities, strict=True)]
-        spare = sum(counts) - sum(fitting)
+        spare = 0
+        for i, capacity in enumerate(capacities):
+            if counts[i] > capacity:
+                spare += counts[i] - capacity
+                counts[i] = capacity
         if not spare:
             return counts
-        counts = fitting

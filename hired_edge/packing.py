@@ -104,7 +104,7 @@ def fit(
 
 def kept_rows(tiling: Tiling, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which of the R mosaic rows keep at least one token, (R,)."""
-    return np.logical_or.reduce(mask.reshape(-1)[tiling.window_index], axis=1)
+    return np.logical_or.reduce(mask.take(tiling.window_index), axis=1)
 
 
 def gather_index(tiling: Tiling, packing: Packing) -> NDArray[np.int64]:
