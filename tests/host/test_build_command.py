@@ -96,8 +96,7 @@ JP6 = pytest.param("jp6", "int8", id="jp6-int8")
 
 
 def slow(case: Any) -> Any:
-    """The same case, in `make test-all` alone. `make test` exports and builds the golden model for one target; the
-    demonstration model is exported and answers there in test_committed_targets.py."""
+    """The same case, in `make test-all` alone. `make test` exports and builds the golden model for one target."""
     return pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
 
 

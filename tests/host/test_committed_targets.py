@@ -35,7 +35,8 @@ def demo_questions() -> list[tuple[str, Image.Image]]:
     return asked
 
 
-@pytest.mark.parametrize(("target", "precision"), [JP7, pytest.param(*JP6, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("target", "precision"), [JP7, JP6])
 def test_the_demonstration_model(target: Target, precision: Precision, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     options = ExportOptions(target=target, precision=precision, progress=False, **demo.LIMITS)

@@ -195,6 +195,7 @@ def watch_the_end(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     return seen
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_in_the_parity_check(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "checkpoint", **GOLDEN)
     with largest_file(1_000_000):  # the golden pictures take 2.7 MB; every child process inherits the limit

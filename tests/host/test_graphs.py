@@ -147,6 +147,7 @@ export(Path({checkpoint!r}), Path({out!r}), options({name!r}), check=parity.chec
 """
 
 
+@pytest.mark.slow  # in `make test` the committed bundles are made again, byte for byte
 def test_an_export_is_reproducible(bundles: Bundles, tmp_path: Path) -> None:
     """Another process, with other hashes of strings: the same bytes, and the same manifest but for what is measured."""
     name = "next-llama-heads"

@@ -29,18 +29,15 @@ def oldest_environment() -> Path:
 
 
 WHAT_CALLS_LIBRARIES = [
-    "bad_bundles",
     "bad_requests",
     "bundle",
     "commands",
     "drawing",
     "engines",
-    "eval_command",
     "evaluation_plots",
     "ort_device_cache",
     "packing",
     "pictures",
-    "plan",
     "policies",
     "profile_command",
     "prompt",
