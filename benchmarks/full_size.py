@@ -198,12 +198,10 @@ def resident(job: SoakJob) -> list[int]:
 
 def section(run: Run) -> str:
     """One run, as a part of the page."""
-    where_ = run.where
     lines = [
         f"## {run.written}: {run.shape}, `{run.options}`",
         "",
-        f"{where_.processor}, {where_.cores} cores, {where_.memory_bytes / GIB:.0f} GiB; {where_.threads} threads;"
-        f" Python {where_.python}; {'; '.join(where_.versions)}. By `{run.command}`.",
+        run.where.line(run.command),
         "",
         f"Export of {run.checkpoint_bytes / 1e9:.2f} GB: {run.exported}.",
         "",

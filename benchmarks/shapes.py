@@ -39,12 +39,6 @@ ROWS = 4096
 """Drawn at once."""
 PARTIAL = ".partial-"
 
-
-def folder_name(shape: str) -> str:
-    """Of what is made of a published model, by its name, or of a config.json."""
-    return Path(shape).stem if shape.endswith(".json") else shape
-
-
 HUB = (
     (r"^vision\.", "vision_tower.vision_model."),
     (r"^projector\.", "multi_modal_projector."),
@@ -76,6 +70,11 @@ TINY: dict[str, Any] = {
         "patch_size": 14,
     },
 }
+
+
+def folder_name(shape: str) -> str:
+    """Of what is made of a published model, by its name, or of a config.json."""
+    return Path(shape).stem if shape.endswith(".json") else shape
 
 
 @dataclass(frozen=True)

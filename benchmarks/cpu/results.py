@@ -45,6 +45,11 @@ class Where:
     python: str
     versions: tuple[str, ...]
 
+    def line(self, command: str) -> str:
+        """As a page says it, with the command that was run."""
+        size = f"{self.cores} cores, {self.memory_bytes / 2**30:.0f} GiB; {self.threads} threads"
+        return f"{self.processor}, {size}; Python {self.python}; {'; '.join(self.versions)}. By `{command}`."
+
 
 @dataclass(frozen=True)
 class Ceilings:

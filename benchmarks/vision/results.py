@@ -62,7 +62,6 @@ class Run:
 
 def section(run: Run) -> str:
     """One run, as a part of the page."""
-    where = run.where
     measured = {side.name for side in run.sides}
     others = [MAPS, STOCK, *[name for name in [MTMD["F16"]] if name in measured]]
     heading = ["", f"{run.tiles} tiles, s", *[f"times the speed of {name}" for name in others]]
@@ -76,8 +75,7 @@ def section(run: Run) -> str:
     lines = [
         f"## {run.written}: the vision tower of {run.shape}",
         "",
-        f"{where.processor}, {where.cores} cores, {where.memory_bytes / GIB:.0f} GiB; {where.threads} threads;"
-        f" Python {where.python}; {'; '.join(where.versions)}. By `{run.command}`.",
+        run.where.line(run.command),
         "",
         *table(heading, rows),
         "",
