@@ -37,6 +37,10 @@ class LimitError(HiredEdgeError):
     """A request over a limit that the bundle was exported or opened with."""
 
 
+class NoSelectionError(LimitError):
+    """A budget that a policy cannot keep to for this picture: it decides its own number, or all rows come first."""
+
+
 class BundleError(HiredEdgeError):
     """A bundle that is missing, corrupt, edited, or of another format version."""
 

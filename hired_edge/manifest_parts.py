@@ -72,9 +72,13 @@ class VisionModel:
     """How the attention maps aggregate heads: "sum", or the number of the one head."""
     newline: bool
     """Whether the family has an `image_newline`."""
+    keys: int | None = optional(None)
+    """Width of `selection_keys`, the selection layer's keys, where the graph gives them (`--with-keys`)."""
 
     def __post_init__(self) -> None:
         positive(self, "layers")
+        if self.keys is not None:
+            positive(self, "keys")
         for name in ("allocation_layer", "selection_layer", "feature_layer"):
             layer = getattr(self, name)
             if not 0 <= layer < self.layers:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hired_edge.errors import InputError, LimitError
+from hired_edge.errors import InputError, NoSelectionError
 from hired_edge.tiling import Tiling
 
 NEWLINES = ("none", "kept-rows", "all-rows")
@@ -47,7 +47,7 @@ def newline_policy(tiling: Tiling, asked: str | None, default: str | None = None
     check_newlines(asked)
     if tiling.rules.kind == "single":
         if asked not in (None, "none"):
-            got = f"newline policy {asked!r} for a model that sees one tile, without newlines"
+            got = f"newline policy {asked!r} for one tile (a base picture alone, or a model without a grid)"
             raise InputError(got, expected='"none"', fix="leave --newlines out")
         return "none"
     return asked or default or "kept-rows"
@@ -66,7 +66,12 @@ def stock(tiling: Tiling) -> Packing:
 
 
 def fit(
-    tiling: Tiling, keep: Callable[[int], NDArray[np.bool_]], budget: int, newlines: str, max_tokens: int
+    tiling: Tiling,
+    keep: Callable[[int], NDArray[np.bool_]],
+    budget: int,
+    newlines: str,
+    max_tokens: int,
+    every: bool = True,
 ) -> Packing:
     """Spend a budget on tokens and newlines.
 
@@ -79,27 +84,48 @@ def fit(
         budget: positions.
         newlines: one of `NEWLINES`.
         max_tokens: the highest number worth asking `keep` for.
+        every: False tries fewer numbers, by halving: they come to the same if more tokens never empty a row, and to
+            what fits in any case.
 
     Raises:
-        LimitError: "all-rows" with a budget below the number of rows.
+        NoSelectionError: "all-rows" with a budget below the number of rows.
     """
     rows = np.zeros(tiling.rows, dtype=np.bool_)
     if newlines == "none":
         return Packing(keep(min(budget, max_tokens)), rows)
     if newlines == "all-rows":
         if budget < tiling.rows:
-            raise LimitError(
+            raise NoSelectionError(
                 f"a budget of {budget} visual tokens for a picture of {tiling.rows} rows",
                 expected=f'at least {tiling.rows} with newline policy "all-rows"',
                 fix="raise --visual-tokens, or pass --newlines kept-rows",
             )
         return Packing(keep(min(budget - tiling.rows, max_tokens)), ~rows)
-    for tokens in range(min(budget, max_tokens), -1, -1):
+
+    def packed(tokens: int) -> Packing:
         mask = keep(tokens)
-        packing = Packing(mask, kept_rows(tiling, mask))
+        return Packing(mask, kept_rows(tiling, mask))
+
+    tokens = min(budget, max_tokens)
+    if not every:
+        return _halved(packed, budget, max(0, min(tokens, budget - tiling.rows)), tokens)
+    while (packing := packed(tokens)).positions > budget:
+        assert tokens > 0, "a policy kept tokens for a budget of 0"
+        tokens -= 1
+    return packing
+
+
+def _halved(packed: Callable[[int], Packing], budget: int, fitting: int, most: int) -> Packing:
+    """What fits of `fitting` tokens, which do whatever rows they keep, to `most`."""
+    best = packed(fitting) if 2 * fitting >= most else None  # with all rows kept, that is what it comes to
+    while fitting < most and (best is None or best.positions < budget):
+        tokens = (fitting + most + 1) // 2
+        packing = packed(tokens)
         if packing.positions <= budget:
-            return packing
-    raise AssertionError("a policy kept tokens for a budget of 0")
+            best, fitting = packing, tokens
+        else:
+            most = tokens - 1
+    return packed(fitting) if best is None else best
 
 
 def kept_rows(tiling: Tiling, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -111,8 +137,18 @@ def gather_index(tiling: Tiling, packing: Packing) -> NDArray[np.int64]:
     """Rows of the flattened features (T*N, D) in splice order, int64, -1 (`NEWLINE`) for `image_newline`."""
     newline = np.full((tiling.rows, 1), NEWLINE, dtype=np.int64)
     mosaic = np.concatenate([tiling.window_index, newline], axis=1)
-    kept = np.concatenate([packing.mask.reshape(-1)[tiling.window_index], packing.newline_rows[:, None]], axis=1)
-    return np.concatenate([np.flatnonzero(packing.mask[0]), mosaic[kept]])
+    return np.concatenate([np.flatnonzero(packing.mask[0]), mosaic[_taken(tiling, packing)]])
+
+
+def places(tiling: Tiling, packing: Packing) -> NDArray[np.int64]:
+    """Where each position of `gather_index` stands in the stock sequence, int64, rising."""
+    mosaic = tiling.rules.patches_per_tile + np.flatnonzero(_taken(tiling, packing))
+    return np.concatenate([np.flatnonzero(packing.mask[0]), mosaic])
+
+
+def _taken(tiling: Tiling, packing: Packing) -> NDArray[np.bool_]:
+    """Which cells of the mosaic and which newlines behind its rows are taken, (R, C + 1)."""
+    return np.concatenate([packing.mask.reshape(-1)[tiling.window_index], packing.newline_rows[:, None]], axis=1)
 
 
 def stock_gather(tiling: Tiling) -> NDArray[np.int64]:

@@ -94,13 +94,16 @@ def memory_plan(manifest: Manifest, limits: Limits | None = None) -> MemoryPlan:
             limits,
             slots,
             masked="attention_mask" in manifest.language_graph(limits).inputs,
+            keys=manifest.vision.keys or 0,
         ),
         prefill=PREFILL_WIDTHS * tokens * text.hidden_size * ITEMSIZE[text.activation_dtype],
         embedding_mapped=manifest.files[manifest.embedding].bytes,
     )
 
 
-def buffer_bytes(text: TextModel, tiling: TilingRules, limits: Limits, slots: int, *, masked: bool) -> int:
+def buffer_bytes(
+    text: TextModel, tiling: TilingRules, limits: Limits, slots: int, *, masked: bool, keys: int = 0
+) -> int:
     """Every picture's pixel_values, attention maps and features; then the language graph's inputs and logits.
 
     An `append` graph also gives out the new keys and values of a whole prefill.
@@ -108,13 +111,14 @@ def buffer_bytes(text: TextModel, tiling: TilingRules, limits: Limits, slots: in
     Args:
         slots: of the cache, M.
         masked: whether the language graph takes a mask (B, 1, S, M).
+        keys: width of the keys that the vision graph gives, 0 for none.
     """
     tokens = limits.batch * (limits.visual_tokens + limits.text_tokens)
     item = ITEMSIZE[text.activation_dtype]
     tiles = limits.images * limits.tiles
     patches = tiles * tiling.patches_per_tile
     pixels = tiles * 3 * tiling.image_size**2 * item
-    vision = pixels + patches * text.hidden_size * item + 2 * patches * ITEMSIZE["float32"]
+    vision = pixels + patches * text.hidden_size * item + (2 + keys) * patches * ITEMSIZE["float32"]
     embeds = tokens * text.hidden_size * item
     mask = tokens * slots if masked else 0
     updates = tokens * kv_bytes_per_token(text) if text.cache == "append" else 0

@@ -5,7 +5,7 @@ Pure numpy, no model in sight. A picture's selection depends on its own maps and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -13,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.budget import Budget, parse_alpha, parse_budget
-from hired_edge.errors import BundleError
-from hired_edge.packing import fit, gather_index, newline_policy, stock, usable_positions
-from hired_edge.policies import policy_named
+from hired_edge.errors import BundleError, InputError
+from hired_edge.packing import fit, gather_index, newline_policy, places, stock, usable_positions
+from hired_edge.policies import Policy, policy_named
+from hired_edge.policies.policy import Merge, View
 from hired_edge.tiling import Tiling
+
+PARTITIONS = ("all", "base")
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +27,7 @@ class Selection:
     """What one picture puts into the language model.
 
     Args:
-        tiling: the picture, cut.
+        tiling: the picture, cut; without its sub-images if those were left out.
         policy: name of the selection policy.
         budget: visual positions granted to the picture.
         eligible: patches that could be kept.
@@ -32,6 +35,8 @@ class Selection:
         indices: kept patches of each partition in raster order, T arrays of int64.
         newlines: how many `image_newline` follow rows.
         gather: rows of the flattened features (T*N, D) in splice order, -1 for `image_newline`, int64 (visual_tokens,).
+        places: where each of them stands in the stock sequence, int64 (visual_tokens,), rising.
+        merge: what kept patches stand for, where they are more than themselves.
     """
 
     tiling: Tiling
@@ -42,6 +47,8 @@ class Selection:
     indices: list[NDArray[np.int64]]
     newlines: int
     gather: NDArray[np.int64]
+    places: NDArray[np.int64]
+    merge: Merge | None = None
 
     @property
     def kept(self) -> int:
@@ -67,6 +74,10 @@ def select(
     policy: str = "hired",
     alpha: float | str | Fraction = 0.5,
     newlines: str | None = None,
+    partitions: str = "all",
+    *,
+    features: Sequence[Callable[[], NDArray]] | None = None,
+    keys: Sequence[NDArray | None] | None = None,
 ) -> list[Selection]:
     """Choose the visual tokens of a request, one `Selection` a picture.
 
@@ -79,14 +90,31 @@ def select(
         policy: a name in `POLICIES`.
         alpha: the base picture's share of the budget.
         newlines: "none", "kept-rows" or "all-rows"; None for the policy's or the family's own.
+        partitions: "all", or "base" to leave the sub-images out: a percentage is then of the base picture's N.
+        features: for each picture, what fetches its projected features, (T, N, D) float32.
+        keys: for each picture, the selection layer's keys (T, N, W), of a bundle that has them.
 
     Raises:
-        InputError: an unknown policy or newline policy, a budget or alpha out of range.
-        LimitError: a budget below the number of rows under "all-rows".
+        InputError: an unknown policy or newline policy, a budget or alpha out of range, a policy that needs keys
+            without any.
+        NoSelectionError: a budget below the number of rows under "all-rows", or below what a policy decides to keep.
         BundleError: attention maps with values that are not finite.
     """
-    assert len(tilings) == len(allocation_attention) == len(selection_attention)
     chosen = policy_named(policy)
+    views = [
+        View(
+            tiling,
+            allocation_attention[i],
+            selection_attention[i],
+            None if features is None else features[i],
+            None if keys is None else keys[i],
+        )
+        for i, tiling in enumerate(tilings)
+    ]
+    check_partitions(partitions)
+    if partitions == "base":
+        views = [_base_alone(view) for view in views]
+    tilings = [view.tiling for view in views]
     ratio = parse_alpha(alpha)
     budget = budget if isinstance(budget, Budget) else parse_budget(budget)
     if chosen.stock:
@@ -97,13 +125,16 @@ def select(
     charged = [tiling.rows if each == "all-rows" else 0 for tiling, each in zip(tilings, rows, strict=True)]
     selections = []
     for i, granted in enumerate(budget.split(tilings, usable, charged)):
-        tiling, attention = tilings[i], (allocation_attention[i], selection_attention[i])
-        _check("allocation", attention[0], tiling)
-        _check("selection", attention[1], tiling)
+        view, tiling, merge = views[i], tilings[i], None
+        _check("allocation", view.allocation_attention, tiling)
+        _check("selection", view.selection_attention, tiling)
         if budget.is_stock:
             packing = stock(tiling)
         else:
-            packing = fit(tiling, chosen.prepare(tiling, *attention, ratio), granted, rows[i], most[i])
+            check_needs(chosen, keys=view.keys is not None, features=view.features is not None)
+            packing = fit(tiling, chosen.prepare(view, ratio), granted, rows[i], most[i], chosen.quick)
+            if chosen.merge is not None:
+                merge = chosen.merge(view, packing.mask)
         indices = [np.flatnonzero(partition) for partition in packing.mask]
         selections.append(
             Selection(
@@ -115,9 +146,45 @@ def select(
                 indices=indices,
                 newlines=int(np.count_nonzero(packing.newline_rows)),
                 gather=gather_index(tiling, packing),
+                places=places(tiling, packing),
+                merge=merge,
             )
         )
     return selections
+
+
+def check_partitions(partitions: str) -> None:
+    """Raises InputError for a choice of partitions that there is not."""
+    if partitions not in PARTITIONS:
+        raise InputError(f"partitions {partitions!r}", expected=", ".join(PARTITIONS), fix="pass another --partitions")
+
+
+def check_needs(policy: Policy, *, keys: bool, features: bool = True) -> None:
+    """Raises InputError for a policy that looks at what there is not: keys, in most bundles."""
+    if "features" in policy.needs and not features:
+        raise InputError(
+            f"selection policy {policy.name!r} without a picture's features",
+            expected="what fetches them, for each picture",
+            fix="pass features= to select",
+        )
+    if "keys" in policy.needs and not keys:
+        raise InputError(
+            f"selection policy {policy.name!r} with a bundle whose vision graph gives no keys",
+            expected="the keys of the selection layer, its output selection_keys",
+            fix="export the checkpoint again with --with-keys, or pass another --policy",
+        )
+
+
+def _base_alone(view: View) -> View:
+    """The view without its sub-images."""
+    features, keys = view.features, view.keys
+    return View(
+        view.tiling.base_picture,
+        view.allocation_attention[:1],
+        view.selection_attention[:1],
+        None if features is None else lambda: features()[:1],
+        None if keys is None else keys[:1],
+    )
 
 
 def _check(name: str, attention: NDArray, tiling: Tiling) -> None:

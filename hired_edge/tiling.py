@@ -55,6 +55,11 @@ class TilingRules:
                 raise CheckpointError(f"grid pinpoint ({height}, {width})", expected=expected, fix=fix)
 
     @property
+    def base_picture(self) -> TilingRules:
+        """The rules of a picture without its sub-images: one tile, no mosaic."""
+        return TilingRules("single", self.image_size, self.patch_size)
+
+    @property
     def patches_per_side(self) -> int:
         """Patches along one side of a tile."""
         return self.image_size // self.patch_size
@@ -134,6 +139,11 @@ class Tiling:
     def stock_tokens(self) -> int:
         """Length of the stock sequence, newlines included: N + R*C + R."""
         return self.eligible_tokens + self.rows
+
+    @property
+    def base_picture(self) -> Tiling:
+        """The same picture without its sub-images."""
+        return tile(self.height, self.width, self.rules.base_picture)
 
     @cached_property
     def mosaic_index(self) -> NDArray[np.int64]:

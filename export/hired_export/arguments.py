@@ -21,7 +21,7 @@ def options_from(args: argparse.Namespace) -> ExportOptions:
         max_new_tokens=args.max_new_tokens,
         max_batch=args.max_batch,
         max_images=args.max_images,
-        attention=AttentionChoice(args.allocation_layer, args.selection_layer, _heads(args.heads)),
+        attention=AttentionChoice(args.allocation_layer, args.selection_layer, _heads(args.heads), args.with_keys),
         block_size=args.block_size,
         lm_head_parts=args.lm_head_parts,
         quantisation=args.quantisation,

@@ -82,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="random weights: CHECKPOINT is a config.json, or a name such as llava-v1.6-vicuna-7b",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of --synthetic's weights (default: 0)")
+    parser.add_argument(
+        "--with-keys",
+        action="store_true",
+        help="the vision graph gives its keys too, for policies prumerge and prumerge+ (target cpu)",
+    )
     parser.add_argument("--heads", default="sum", metavar="sum|N", help="summed, or one head (default: sum)")
 
 

@@ -107,8 +107,14 @@ def export(
     """
     if options.target not in TARGETS:
         raise InputError(f"--target {options.target}", expected=" or ".join(TARGETS), fix="choose one of them")
-    checkpoint = open_checkpoint(checkpoint_path, options.vision_tower)
     target = TARGETS[options.target]
+    if options.attention.keys and options.target != "cpu":
+        raise InputError(
+            f"--with-keys for --target {options.target}",
+            expected="--target cpu: keys are for comparing policies",
+            fix="leave --with-keys out, or choose that target",
+        )
+    checkpoint = open_checkpoint(checkpoint_path, options.vision_tower)
     spec = read_spec(checkpoint, options.attention)
     precision, stored = schemes(
         options.target,
@@ -176,6 +182,7 @@ def export(
                 selection_layer=spec.vision.selection_layer,
                 feature_layer=spec.vision.feature_layer,
                 heads=options.attention.heads,
+                keys=spec.vision.hidden_size if spec.vision.keys else None,
                 newline=spec.facts.newline,
             ),
             quantisation=Quantisation(

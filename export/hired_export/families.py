@@ -75,11 +75,15 @@ MOST_POSITIONS = 2**24
 
 @dataclass(frozen=True)
 class AttentionChoice:
-    """Which CLS attention is exported; None = the default (selection: the layer that the projector reads)."""
+    """Which CLS attention is exported; None = the default (selection: the layer that the projector reads).
+
+    `keys`: the selection layer's keys as well, which the policies `prumerge` and `prumerge+` compare patches by.
+    """
 
     allocation_layer: int = 0
     selection_layer: int | None = None
     heads: str = "sum"
+    keys: bool = False
 
 
 @dataclass(frozen=True)
@@ -252,6 +256,7 @@ def _vision_shape(config: Any, attention: AttentionChoice) -> VisionShape:
         allocation_layer=chosen["--allocation-layer"],
         selection_layer=chosen["--selection-layer"],
         head=head,
+        keys=attention.keys,
         text_width=config.text_config.hidden_size,
         projector_activation=config.projector_hidden_act,
         projector_bias=config.multimodal_projector_bias,

@@ -97,6 +97,11 @@ def language_graph(shape: DecoderShape, dtype: torch.dtype = torch.float32) -> i
     return model
 
 
+def vision_outputs(shape: VisionShape) -> list[str]:
+    names = ["image_features", "allocation_attention", "selection_attention"]
+    return [*names, "selection_keys"] if shape.keys else names
+
+
 def vision_graph(shape: VisionShape, dtype: torch.dtype = torch.float32) -> ir.Model:
     """Tower, CLS attention and projector as one standard graph; T symbolic."""
     with FakeTensorMode(), activations(dtype):
@@ -107,7 +112,7 @@ def vision_graph(shape: VisionShape, dtype: torch.dtype = torch.float32) -> ir.M
         (pixels,),
         ({0: Dim("tiles")},),
         inputs=["pixel_values"],
-        outputs=["image_features", "allocation_attention", "selection_attention"],
+        outputs=vision_outputs(shape),
     )
 
 

@@ -36,8 +36,8 @@ class References:
     def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, stored: Schemes) -> None:
         self._checkpoint, self._spec, self._stored = checkpoint, spec, stored
 
-    def vision(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """(T, 3, h, w) -> projected features (T, N, D), allocation and selection attention (T, N)."""
+    def vision(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(T, 3, h, w) -> projected features (T, N, D), allocation and selection attention (T, N), keys (T, N, W)."""
         shape = self._spec.vision
         tower, projector = self.tower(shape.layers)
         outputs = tower(pixels, output_hidden_states=True)
@@ -51,7 +51,12 @@ class References:
             heads = maps[:, :, 0, 1:]  # (T, H, N)
             return heads.sum(1) if shape.head is None else heads[:, shape.head]
 
-        return features, row(shape.allocation_layer), row(shape.selection_layer)
+        found = features, row(shape.allocation_layer), row(shape.selection_layer)
+        if not shape.keys:
+            return found
+        layer: Any = getattr(tower, "vision_model", tower).encoder.layers[shape.selection_layer]
+        keys = layer.self_attn.k_proj(layer.layer_norm1(outputs.hidden_states[shape.selection_layer]))
+        return *found, keys[:, 1:]
 
     def tower(self, layers: int) -> tuple[Any, Any]:
         """The first `layers` of the tower, with the attention that gives maps, and the projector."""

@@ -20,7 +20,8 @@ from hired_export.ops import Projection, onnx_op, parameter, reshape, rows
 class VisionShape:
     """Sizes of a CLIP tower and its projector, and the layers (counted from 0) that are read.
 
-    `feature_layer` is the layer whose output the projector reads; `head` sums over heads where None.
+    `feature_layer` is the layer whose output the projector reads; `head` sums over heads where None; with `keys`, those
+    of the selection layer are an output too.
     """
 
     image_size: int
@@ -34,6 +35,7 @@ class VisionShape:
     allocation_layer: int
     selection_layer: int
     head: int | None
+    keys: bool
     text_width: int
     projector_activation: str
     projector_bias: bool
@@ -139,7 +141,10 @@ class Embeddings(nn.Module):
 
 
 class VisionEncoder(nn.Module):
-    """pixel_values (T, 3, h, w) -> image_features (T, N, D), allocation_ and selection_attention (T, N)."""
+    """pixel_values (T, 3, h, w) -> image_features (T, N, D), allocation_ and selection_attention (T, N).
+
+    With `shape.keys`, also selection_keys (T, N, W), fp32: the selection layer's keys, its heads side by side.
+    """
 
     def __init__(self, shape: VisionShape) -> None:
         super().__init__()
@@ -149,15 +154,17 @@ class VisionEncoder(nn.Module):
         self.layers = nn.ModuleList(VisionLayer(shape) for _ in range(shape.layers))
         self.multi_modal_projector = Projector(shape)
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         shape = self.shape
         x = self.pre_layrnorm(self.embeddings(pixel_values))
         attention: dict[int, Tensor] = {}
-        features = x
+        features = keys = x
         for i, layer in enumerate(self.layers):
             assert isinstance(layer, VisionLayer)
             if i in (shape.allocation_layer, shape.selection_layer):
                 attention[i] = layer.self_attn.cls_row(layer.layer_norm1(x))
+            if shape.keys and i == shape.selection_layer:
+                keys = layer.self_attn.k_proj(layer.layer_norm1(x))
             x = layer(x)  # where nothing reads the last layer's output, export drops it as dead code
             if i == shape.feature_layer:
                 features = rows(x, 1, shape.patches + 1)
@@ -165,4 +172,6 @@ class VisionEncoder(nn.Module):
         allocation, selection = attention[shape.allocation_layer], attention[shape.selection_layer]
         if selection is allocation:
             selection = selection.clone()  # one tensor cannot be two outputs of a graph
+        if shape.keys:
+            return projected, allocation, selection, rows(keys, 1, shape.patches + 1).float()
         return projected, allocation, selection

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from hired_export.lowering.vision_int8 import PRODUCT
 from hired_export.shipped import edited_session, session
 
-FEATURES = ("image_features", "allocation_attention", "selection_attention")
 ROUNDED_TOLERANCE = 0.25
 """Of the largest reference value, where activations are rounded to bytes (see `parity.ROUNDED_TOLERANCE`)."""
 
@@ -35,8 +34,8 @@ def outputs(path: Path, pixels: NDArray, *, as_shipped: bool = True) -> dict[str
         del model.graph.node[:]
         model.graph.node.extend(nodes)
         runner = edited_session(path, model)
-    found = runner.run(list(FEATURES), {"pixel_values": pixels})
-    return dict(zip(FEATURES, map(np.asarray, found), strict=True))
+    names = [output.name for output in runner.get_outputs()]
+    return dict(zip(names, map(np.asarray, runner.run(names, {"pixel_values": pixels})), strict=True))
 
 
 def _in_float(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

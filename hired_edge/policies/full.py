@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 
-from numpy.typing import NDArray
-
-from hired_edge.policies.policy import Mask, Policy
-from hired_edge.tiling import Tiling
+from hired_edge.policies.policy import Mask, Policy, View
 
 
-def prepare(
-    tiling: Tiling, allocation_attention: NDArray, selection_attention: NDArray, alpha: Fraction
-) -> Callable[[int], Mask]:
+def prepare(view: View, alpha: Fraction) -> Callable[[int], Mask]:
     """See `Prepare`."""
-    return lambda tokens: tiling.eligible
+    return lambda tokens: view.tiling.eligible
 
 
 FULL = Policy("full", prepare, strict=False, stock=True, uses_alpha=False)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.budget import allocate, exact_weights
-from hired_edge.policies.policy import Mask, Policy, ranks
+from hired_edge.policies.policy import Mask, Policy, View, ranks
 from hired_edge.tiling import Tiling
 
 
@@ -22,19 +22,27 @@ def sub_image_scores(tiling: Tiling, allocation_attention: NDArray) -> list[floa
     return [math.fsum(row) if capacity else 0.0 for row, capacity in zip(weighted, capacities, strict=True)]
 
 
-def prepare(
-    tiling: Tiling, allocation_attention: NDArray, selection_attention: NDArray, alpha: Fraction
-) -> Callable[[int], Mask]:
+def prepare(view: View, alpha: Fraction) -> Callable[[int], Mask]:
     """See `Prepare`. Phase 1 is `allocate`; phase 2 keeps the best N_p of partition p by selection attention."""
-    scores = exact_weights(sub_image_scores(tiling, allocation_attention))
-    capacities = tiling.eligible.sum(axis=1).tolist()
-    places = ranks(np.where(tiling.eligible, selection_attention, -np.inf))
+    return two_phases(view, sub_image_scores(view.tiling, view.allocation_attention), alpha)
+
+
+def two_phases(
+    view: View, scores: Sequence[float], alpha: Fraction, ranking: NDArray | None = None
+) -> Callable[[int], Mask]:
+    """Both phases, with any scores of the sub-images (T-1,) and any ranking (T, N), by default the paper's."""
+    eligible, weights = view.tiling.eligible, exact_weights(scores)
+    capacities = eligible.sum(axis=1).tolist()
+    places = ranks(np.where(eligible, view.selection_attention if ranking is None else ranking, -np.inf))
 
     def keep(tokens: int) -> Mask:
-        counts = allocate(tokens, scores, capacities, alpha)
+        counts = allocate(tokens, weights, capacities, alpha)
         return places < np.array(counts)[:, None]
 
     return keep
 
 
 HIRED = Policy("hired", prepare)
+HIRED_PLACED = Policy("hired-placed", prepare, positions="original")
+"""The same tokens, but for the rotary embedding each keeps its place in the whole sequence. Not the paper's, which
+renumbers them and names the spatial information lost by that as its limitation (docs/accuracy.md)."""

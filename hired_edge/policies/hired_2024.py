@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from hired_edge.policies.policy import Mask, Policy, ranks
+from hired_edge.policies.policy import Mask, Policy, View, ranks
 from hired_edge.tiling import Tiling
 
 
@@ -29,14 +29,13 @@ def stripe_counts(tiling: Tiling, allocation_attention: NDArray, alpha: Fraction
     return np.bincount(stripe[top], minlength=parts).tolist()
 
 
-def prepare(
-    tiling: Tiling, allocation_attention: NDArray, selection_attention: NDArray, alpha: Fraction
-) -> Callable[[int], Mask]:
+def prepare(view: View, alpha: Fraction) -> Callable[[int], Mask]:
     """See `Prepare`."""
+    tiling = view.tiling
     patches = tiling.rules.patches_per_tile
-    scores = stripe_counts(tiling, allocation_attention, alpha)
+    scores = stripe_counts(tiling, view.allocation_attention, alpha)
     total = sum(scores)
-    places = ranks(selection_attention)
+    places = ranks(view.selection_attention)
     eligible = tiling.eligible
 
     def keep(tokens: int) -> Mask:

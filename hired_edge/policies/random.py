@@ -13,19 +13,16 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hired_edge.policies.policy import Mask, Policy
-from hired_edge.tiling import Tiling
+from hired_edge.policies.policy import Mask, Policy, View
 
 _SALT = b"hired-edge random policy 1"
 
 
-def prepare(
-    tiling: Tiling, allocation_attention: NDArray, selection_attention: NDArray, alpha: Fraction
-) -> Callable[[int], Mask]:
+def prepare(view: View, alpha: Fraction) -> Callable[[int], Mask]:
     """See `Prepare`. One random order of the eligible patches; the first n are kept."""
-    seen = hashlib.sha256(_SALT + np.ascontiguousarray(selection_attention, "<f4").tobytes())
+    tiling = view.tiling
+    seen = hashlib.sha256(_SALT + np.ascontiguousarray(view.selection_attention, "<f4").tobytes())
     # Raw 64-bit numbers, sorted: numpy promises a bit generator's stream, but not `Generator.permutation`'s.
     keys = np.random.PCG64(int.from_bytes(seen.digest(), "little")).random_raw(tiling.patches)
     chosen = np.flatnonzero(tiling.eligible)

@@ -9,24 +9,18 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hired_edge.budget import apportion
-from hired_edge.policies.policy import Mask, Policy, ranks
-from hired_edge.tiling import Tiling
+from hired_edge.policies.policy import Mask, Policy, View, ranks
+from hired_edge.policies.shares import quotas
 
 
-def prepare(
-    tiling: Tiling, allocation_attention: NDArray, selection_attention: NDArray, alpha: Fraction
-) -> Callable[[int], Mask]:
-    """See `Prepare`. Shares by largest remainders, so that they sum to n; ties to the lower index."""
-    capacities = tiling.eligible.sum(axis=1).tolist()
-    places = ranks(np.where(tiling.eligible, selection_attention, -np.inf))
+def prepare(view: View, alpha: Fraction) -> Callable[[int], Mask]:
+    """See `Prepare`."""
+    tiling = view.tiling
+    places = ranks(np.where(tiling.eligible, view.selection_attention, -np.inf))
 
     def keep(tokens: int) -> Mask:
-        # No share exceeds its capacity: n c / E is at most c, and is below c wherever it is rounded up.
-        counts = apportion(min(tokens, tiling.eligible_tokens), capacities)
-        return places < np.array(counts)[:, None]
+        return places < np.array(quotas(tiling, tokens))[:, None]
 
     return keep
 

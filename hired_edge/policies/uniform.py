@@ -9,17 +9,14 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hired_edge.packing import stock_gather
-from hired_edge.policies.policy import Mask, Policy
-from hired_edge.tiling import Tiling
+from hired_edge.policies.policy import Mask, Policy, View
 
 
-def prepare(
-    tiling: Tiling, allocation_attention: NDArray, selection_attention: NDArray, alpha: Fraction
-) -> Callable[[int], Mask]:
+def prepare(view: View, alpha: Fraction) -> Callable[[int], Mask]:
     """See `Prepare`. Of E patches in n equal runs, the middle one of each: number floor((2 i + 1) E / 2 n)."""
+    tiling = view.tiling
     order = stock_gather(tiling)
     order = order[order >= 0]
 

@@ -17,10 +17,14 @@ Ints = NDArray[np.int64]
 
 
 class AttentionMaps(NamedTuple):
-    """CLS attention to every patch, summed over heads: (T, N) float32 each."""
+    """CLS attention to every patch, summed over heads: (T, N) float32 each.
+
+    `keys`: (T, N, W) float32, the selection layer's keys, of a graph that gives them.
+    """
 
     allocation: Floats
     selection: Floats
+    keys: Floats | None = None
 
 
 class VisionEngine(Protocol):
@@ -38,13 +42,14 @@ class VisionEngine(Protocol):
 class LanguageEngine(Protocol):
     """The decoder with its cache. A step writes the cache first, then attends to it."""
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
+    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
         """One prefill or decode step.
 
         Args:
             inputs_embeds: (B, S, D); rows shorter than S end in zeros.
-            starts: (B) first cache slot and first position of each row.
+            starts: (B) first cache slot of each row.
             last_token: (B) index in S of each row's last real token.
+            positions: (B, S) of each token in the rotary embedding; None for those of its slots.
 
         Returns:
             logits (B, V) of each row's last token, valid until the next step.

@@ -68,13 +68,18 @@ class CacheRules:
         return seen[:, None]
 
     def step_inputs(
-        self, inputs_embeds: NDArray, starts: Ints, last_token: Ints, names: Collection[str]
+        self,
+        inputs_embeds: NDArray,
+        starts: Ints,
+        last_token: Ints,
+        names: Collection[str],
+        positions: Ints | None = None,
     ) -> dict[str, NDArray]:
         """What a step feeds besides the cache: those of a graph's inputs (`names`) that are no past."""
         tokens = inputs_embeds.shape[1]
         feeds = {
             "inputs_embeds": inputs_embeds,
-            "position_ids": starts[:, None] + np.arange(tokens),
+            "position_ids": starts[:, None] + np.arange(tokens) if positions is None else positions,
             "write_indices": starts,
             "last_token": last_token,
         }

@@ -68,8 +68,9 @@ def _vision(most: int, backend: Backend, inputs: Tensors, outputs: Tensors) -> T
         maps = backend.vision.encode(pixels[start : start + most])
         tiles, patches = maps.allocation.shape
         features = backend.vision.gather(np.arange(tiles * patches)).reshape(tiles, patches, -1)
-        pieces.append((features, maps.allocation.copy(), maps.selection.copy()))
-    names = ("image_features", "allocation_attention", "selection_attention")
+        keys = () if maps.keys is None else (maps.keys.copy(),)
+        pieces.append((features, maps.allocation.copy(), maps.selection.copy(), *keys))
+    names = ("image_features", "allocation_attention", "selection_attention", "selection_keys")[: len(pieces[0])]
     return dict(zip(names, map(np.concatenate, zip(*pieces, strict=True)), strict=True))
 
 

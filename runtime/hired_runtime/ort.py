@@ -104,6 +104,8 @@ class OrtVision:
         self._dtype = np.dtype(manifest.text.activation_dtype)
         self._features = np.zeros((limits.images, limits.tiles, patches, width), self._dtype)
         self._maps = np.zeros((2, limits.images, limits.tiles, patches), np.float32)
+        keys = manifest.vision.keys
+        self._keys = None if keys is None else np.zeros((limits.images, limits.tiles, patches, keys), np.float32)
         self.chunk = TILES_AT_ONCE if provider == CPU else limits.tiles
         """Tiles that one run takes at most."""
 
@@ -113,16 +115,21 @@ class OrtVision:
         for first in range(0, tiles, self.chunk):
             stop = min(first + self.chunk, tiles)
             maps = self._maps[:, slot, first:stop]
-            self._run(pixel_values[first:stop], self._features[slot, first:stop], maps)
-        return AttentionMaps(*self._maps[:, slot, :tiles])
+            keys = None if self._keys is None else self._keys[slot, first:stop]
+            self._run(pixel_values[first:stop], self._features[slot, first:stop], maps, keys)
+        keys = None if self._keys is None else self._keys[slot, :tiles]
+        allocation, selection = self._maps[:, slot, :tiles]
+        return AttentionMaps(allocation, selection, keys)
 
-    def _run(self, pixel_values: Floats, features: NDArray, maps: Floats) -> None:
-        """One run of the graph over some of a picture's tiles, into `features` and `maps` (2, T, N)."""
+    def _run(self, pixel_values: Floats, features: NDArray, maps: Floats, keys: Floats | None) -> None:
+        """One run of the graph over some of a picture's tiles, into `features`, `maps` (2, T, N) and `keys`."""
         binding = self._session.io_binding()
         _bind(binding, "input", "pixel_values", pixel_values)
         _bind(binding, "output", "image_features", features)
         _bind(binding, "output", "allocation_attention", maps[0])
         _bind(binding, "output", "selection_attention", maps[1])
+        if keys is not None:
+            _bind(binding, "output", "selection_keys", keys)
         with reported():
             binding.synchronize_inputs()
             self._session.run_with_iobinding(binding)
@@ -157,30 +164,32 @@ class OrtLanguage:
         self.session, self._binding = session, session.io_binding()
         self._bound_rows = slice(0, 0)
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
+    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
         batch, tokens, _ = inputs_embeds.shape
         self.cache.check_step(starts, tokens)
         embeds = inputs_embeds.astype(self._text.activation_dtype, copy=False)
         if tokens == 1 or self.chunk is None or batch * tokens <= self.chunk:
-            self._run(slice(0, batch), embeds, starts, last_token)
+            self._run(slice(0, batch), embeds, starts, last_token, positions)
         else:
             for row in range(batch):
-                self._run_in_chunks(row, embeds[row, : last_token[row] + 1], starts[row], self.chunk)
+                own = None if positions is None else positions[row]
+                self._run_in_chunks(row, embeds[row, : last_token[row] + 1], starts[row], self.chunk, own)
         return self._logits[:batch]
 
-    def _run_in_chunks(self, row: int, embeds: NDArray, start: int, chunk: int) -> None:
+    def _run_in_chunks(self, row: int, embeds: NDArray, start: int, chunk: int, positions: Ints | None) -> None:
         """One row's tokens (S, D), without padding: GroupQueryAttention takes a past and more than one token of one
         row only. The logits are those of the last chunk."""
         count = -(-len(embeds) // chunk)
         bounds = [len(embeds) * i // count for i in range(count + 1)]
         for first, stop in pairwise(bounds):
             ends = np.array([stop - first - 1])
-            self._run(slice(row, row + 1), embeds[None, first:stop], np.array([start + first]), ends)
+            own = None if positions is None else positions[None, first:stop]
+            self._run(slice(row, row + 1), embeds[None, first:stop], np.array([start + first]), ends, own)
 
-    def _run(self, rows: slice, embeds: NDArray, starts: Ints, last_token: Ints) -> None:
+    def _run(self, rows: slice, embeds: NDArray, starts: Ints, last_token: Ints, positions: Ints | None) -> None:
         """One run of the graph over `rows` of the cache and the logits."""
         batch, tokens, _ = embeds.shape
-        feeds = self.cache.step_inputs(embeds, starts, last_token, self._inputs)
+        feeds = self.cache.step_inputs(embeds, starts, last_token, self._inputs, positions)
         feeds = {name: np.ascontiguousarray(array) for name, array in feeds.items()}
         for name, array in feeds.items():
             _bind(self._binding, "input", name, array)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy as np
 from hired_edge.budget import Budget
 from hired_edge.bundle import Bundle
 from hired_edge.limits import Limits, check_request
+from hired_edge.merging import merge_rows
 from hired_edge.packing import newline_policy
 from hired_edge.selection import Selection, select
 from hired_edge.tiling import Tiling, tile
@@ -25,6 +27,7 @@ from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
 from hired_runtime.embedding import Embedding
 from hired_runtime.generation import Generation, Turns
 from hired_runtime.pictures import PictureSource, load_picture
+from hired_runtime.positions import check_reach, original_positions, padded_positions, positions_in_force
 from hired_runtime.preprocess import pixel_values
 from hired_runtime.prompt import EncodedPrompt, PromptTemplate
 from hired_runtime.request import Answer, Request
@@ -59,15 +62,30 @@ class Seen(NamedTuple):
     Args:
         tilings: one a picture; it has T tiles of N patches.
         maps: one a picture, (T, N) float32 each; the engine's own memory, as the features are.
+        features: one a picture: fetches them all, (T, N, D) float32.
     """
 
     tilings: list[Tiling]
     maps: list[AttentionMaps]
+    features: list[Callable[[], Floats]]
 
-    def select(self, budget: Budget, policy: str, alpha: float | str, newlines: str | None) -> list[Selection]:
+    def select(
+        self, budget: Budget, policy: str, alpha: float | str, newlines: str | None, partitions: str = "all"
+    ) -> list[Selection]:
         """Allocate and select: see `hired_edge.selection.select`."""
         allocation, selection = [each.allocation for each in self.maps], [each.selection for each in self.maps]
-        return select(self.tilings, allocation, selection, budget, policy, alpha, newlines)
+        return select(
+            self.tilings,
+            allocation,
+            selection,
+            budget,
+            policy,
+            alpha,
+            newlines,
+            partitions,
+            features=self.features,
+            keys=[each.keys for each in self.maps],
+        )
 
 
 class Pipeline:
@@ -95,12 +113,21 @@ class Pipeline:
 
     def _look(self, request: Request, timings: Timings) -> list[Selection]:
         budget = request.budget or self._default_budget
-        seen = self.see(request.images, budget, request.newlines, timings)
+        seen = self.see(request.images, budget, request.newlines, timings, request.partitions)
         with timings.stage("select"):
-            return seen.select(budget, request.policy, request.alpha, request.newlines)
+            return seen.select(budget, request.policy, request.alpha, request.newlines, request.partitions)
 
-    def see(self, sources: Sequence[PictureSource], budget: Budget, newlines: str | None, timings: Timings) -> Seen:
+    def see(
+        self,
+        sources: Sequence[PictureSource],
+        budget: Budget,
+        newlines: str | None,
+        timings: Timings,
+        partitions: str = "all",
+    ) -> Seen:
         """Cuts pictures into tiles and runs the vision tower on them. Call it with `turns.lock` held.
+
+        Partitions "base": on the base pictures alone.
 
         Raises:
             InputError: a picture that cannot be read, or a newline policy that the family does not have.
@@ -108,16 +135,27 @@ class Pipeline:
         """
         with timings.stage("preprocess"):
             pictures = [load_picture(source) for source in sources]
-            tilings = [tile(picture.height, picture.width, self.manifest.vision.tiling) for picture in pictures]
+            whole = [tile(picture.height, picture.width, self.manifest.vision.tiling) for picture in pictures]
+            tilings = [each.base_picture for each in whole] if partitions == "base" else whole
             for tiling in tilings:
                 newline_policy(tiling, newlines)  # a family without rows refuses kept rows
             tiles = max((tiling.tiles for tiling in tilings), default=1)
             visual = budget.tokens(tilings) if tilings else 0
             check_request(self.limits, visual=visual, text=0, new=0, images=len(pictures), tiles=tiles)
             rules = self.manifest.vision.preprocess
-            pixels = [pixel_values(*each, rules) for each in zip(pictures, tilings, strict=True)]
+            pixels = [
+                pixel_values(picture, cut, rules)[: tiling.tiles]
+                for picture, cut, tiling in zip(pictures, whole, tilings, strict=True)
+            ]
         with timings.stage("vision"):
-            return Seen(tilings, [self.backend.vision.encode(each, slot) for slot, each in enumerate(pixels)])
+            maps = [self.backend.vision.encode(each, slot) for slot, each in enumerate(pixels)]
+        features = [partial(self._features, tiling, slot) for slot, tiling in enumerate(tilings)]
+        return Seen(tilings, maps, features)
+
+    def _features(self, tiling: Tiling, slot: int) -> Floats:
+        """All of a picture's features, (T, N, D), a copy."""
+        rows = self.backend.vision.gather(np.arange(tiling.patches), slot)
+        return rows.reshape(tiling.tiles, tiling.rules.patches_per_tile, -1)
 
     def _run(self, request: Request) -> Generator[str, None, Answer]:
         timings = Timings()
@@ -128,12 +166,15 @@ class Pipeline:
             check_request(self.limits, visual=0, text=len(prompt.ids), new=new_tokens, images=len(request.images))
         selections = self._look(request, timings)
         with timings.stage("select"):
-            row = self.splice(prompt, selections)
+            row, positions = self.splice(prompt, selections), None
+            if positions_in_force(request.policy, request.positions) == "original":
+                positions = [original_positions(prompt, selections)]
+                check_reach(self.manifest.text, positions[0], new_tokens)
         tokens: list[int] = []
         text: list[str] = []
         stopped = False
         try:
-            for (token,) in self.decode([row], request.sampling, new_tokens, timings):
+            for (token,) in self.decode([row], request.sampling, new_tokens, timings, positions):
                 tokens.append(token)
                 stopped = token in self.manifest.stop_token_ids
                 piece = stream.flush() if stopped else stream.push(token)
@@ -179,12 +220,19 @@ class Pipeline:
         for slot, (at, selection) in enumerate(zip(prompt.splices, selections, strict=True)):
             visual = self.backend.vision.gather(selection.gather, slot)  # -1 gathers a row that is overwritten next
             visual[selection.gather < 0] = self.embedding.newline
+            if selection.merge is not None:
+                merge_rows(visual, selection.gather, selection.merge, partial(self.backend.vision.gather, slot=slot))
             parts += [text[done:at], visual]
             done = at
         return np.concatenate([*parts, text[done:]])
 
     def decode(
-        self, rows: Sequence[Floats], options: SamplingOptions, count: int, timings: Timings
+        self,
+        rows: Sequence[Floats],
+        options: SamplingOptions,
+        count: int,
+        timings: Timings,
+        positions: Sequence[Ints] | None = None,
     ) -> Iterator[list[int]]:
         """Prefill, then one step a token: at most `count` times the next token of each row.
 
@@ -197,6 +245,7 @@ class Pipeline:
             options: of every row; each draws on its own.
             count: 1 or more.
             timings: gains "prefill", "ttft" and "decode".
+            positions: of the rows' tokens in the rotary embedding, (S_i,) each and rising; None for 0 to S_i - 1.
 
         Yields:
             B token ids.
@@ -207,8 +256,10 @@ class Pipeline:
         sampler, language = Sampler(options, len(rows)), self.backend.language
         lengths = np.array([len(row) for row in rows])
         embeds = _padded(rows)
+        placed = None if positions is None else padded_positions(positions, self.manifest.text)
+        last = lengths[:, None] - 1 if positions is None else np.array([[row[-1]] for row in positions])
         with timings.stage("prefill"):
-            logits = language.step(embeds, np.zeros_like(lengths), lengths - 1)
+            logits = language.step(embeds, np.zeros_like(lengths), lengths - 1, placed)
             tokens: Ints = sampler(logits)
         timings.mark("ttft")
         for step in range(count):
@@ -216,7 +267,8 @@ class Pipeline:
             if step == count - 1:
                 return
             with timings.stage("decode"):
-                logits = language.step(self.embedding.rows(tokens)[:, None], lengths + step, np.zeros_like(lengths))
+                embeds, none = self.embedding.rows(tokens)[:, None], np.zeros_like(lengths)
+                logits = language.step(embeds, lengths + step, none, last + 1 + step)
                 tokens = sampler(logits)
 
 

@@ -11,8 +11,9 @@ from hired_edge.errors import InputError
 from hired_edge.limits import Limits
 from hired_edge.packing import check_newlines
 from hired_edge.policies import policy_named
-from hired_edge.selection import Selection
+from hired_edge.selection import Selection, check_partitions
 from hired_runtime.pictures import PictureSource
+from hired_runtime.positions import check_positions
 from hired_runtime.sampling import SamplingOptions
 
 
@@ -25,6 +26,9 @@ class Request:
         images: one picture for each image part, in order.
         visual_tokens: budget over all pictures, at most what the bundle was opened with.
         policy, alpha, newlines: how visual tokens are chosen.
+        partitions: "all", or "base" to leave the sub-images out, which then are not even seen.
+        positions: "compact" (the paper: kept tokens stand side by side) or "original" (each keeps its place); None =
+            the policy's own.
         max_new_tokens: at most what the bundle was opened with; None = that.
         sampling: greedy by default.
         stop: strings that end the answer and are not part of it.
@@ -40,6 +44,8 @@ class Request:
     policy: str = "hired"
     alpha: float | str = 0.5
     newlines: str | None = None
+    partitions: str = "all"
+    positions: str | None = None
     max_new_tokens: int | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     stop: Sequence[str] = ()
@@ -49,6 +55,8 @@ class Request:
         parse_alpha(self.alpha)
         chosen = policy_named(self.policy)
         check_newlines(self.newlines)
+        check_partitions(self.partitions)
+        check_positions(self.positions)
         if self.max_new_tokens is not None and self.max_new_tokens < 1:
             raise InputError(
                 f"max_new_tokens {self.max_new_tokens}", expected="1 or more", fix="pass another --max-new-tokens"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hired_edge.packing import stock_gather
 from hired_edge.policies import POLICIES
+from hired_edge.policies.policy import View
 from hired_edge.tiling import Tiling, TilingRules, tile
 from tests.tiny.pictures import attention
 
@@ -24,7 +25,7 @@ HALF = Fraction(1, 2)
 
 def kept(policy: str, tiling: Tiling, selection: NDArray, tokens: int) -> list[int]:
     """Flat indices in the order of the sequence."""
-    mask = POLICIES[policy].prepare(tiling, np.ones_like(selection), selection, HALF)(tokens).reshape(-1)
+    mask = POLICIES[policy].prepare(View(tiling, np.ones_like(selection), selection), HALF)(tokens).reshape(-1)
     order = stock_gather(tiling)
     return [index for index in order[order >= 0].tolist() if mask[index]]
 
@@ -36,13 +37,18 @@ def test_no_baseline_looks_at_the_allocation(name: str, height: int, width: int,
     tiling, policy = tile(height, width, SMALL), POLICIES[name]
     assert not policy.uses_alpha
     selection = attention(tiling, seed)
-    one = policy.prepare(tiling, attention(tiling, seed + 4), selection, Fraction(0))(tokens)
-    other = policy.prepare(tiling, attention(tiling, seed + 1), selection, Fraction(1))(tokens)
+    one = policy.prepare(View(tiling, attention(tiling, seed + 4), selection), Fraction(0))(tokens)
+    other = policy.prepare(View(tiling, attention(tiling, seed + 1), selection), Fraction(1))(tokens)
     assert (one == other).all()
 
 
 def test_hired_uses_alpha() -> None:
-    assert {name for name, policy in POLICIES.items() if policy.uses_alpha} == {"hired", "hired-2024"}
+    """And the ablations and experiments, which are hired but for one choice."""
+    assert {name for name, policy in POLICIES.items() if policy.uses_alpha} == {
+        *("hired", "hired-2024"),
+        *("hired-even", "hired-allocated-by-last", "hired-dropped-by-first"),
+        *("hired-placed", "hired-covering", "hired-merging"),
+    }
 
 
 @settings(max_examples=30, deadline=None)
@@ -107,7 +113,7 @@ def test_uniform_distances_differ_by_one_at_most(height: int, width: int, tokens
 def test_top_cls_shares_by_eligible_patches_and_keeps_the_best() -> None:
     tiling = tile(56, 112, TilingRules("anyres", 56, 14, ((112, 112),)))
     selection = np.tile(np.arange(16, dtype=np.float32), (5, 1))
-    mask = POLICIES["top-cls"].prepare(tiling, selection, selection, HALF)(25)
+    mask = POLICIES["top-cls"].prepare(View(tiling, selection, selection), HALF)(25)
     # Of 16 + 4 * 8 patches: 8.33 and 4.17 each; the spare token to the largest remainder.
     assert mask.sum(axis=1).tolist() == [9, 4, 4, 4, 4]
     assert np.flatnonzero(mask[0]).tolist() == list(range(7, 16))
@@ -120,7 +126,7 @@ def test_top_cls_shares_by_eligible_patches_and_keeps_the_best() -> None:
 def test_top_cls_shares_are_equal(height: int, width: int, seed: int, tokens: int) -> None:
     tiling = tile(height, width, SMALL)
     selection = attention(tiling, seed)
-    mask = POLICIES["top-cls"].prepare(tiling, selection, selection, HALF)(tokens)
+    mask = POLICIES["top-cls"].prepare(View(tiling, selection, selection), HALF)(tokens)
     capacities = tiling.eligible.sum(axis=1)
     quotas = min(tokens, tiling.eligible_tokens) * capacities / tiling.eligible_tokens
     assert (abs(mask.sum(axis=1) - quotas) < 1).all()

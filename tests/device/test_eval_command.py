@@ -24,6 +24,7 @@ from hired_edge import __version__, cli
 from hired_edge.budget import parse_budget
 from hired_edge.bundle import read_manifest, write_manifest
 from hired_edge.limits import derive_limits
+from hired_edge.policies import POLICIES
 from hired_runtime.commands import eval as command
 from hired_runtime.evaluation import runner
 from hired_runtime.evaluation.record import ANSWERS
@@ -34,14 +35,21 @@ from tests.tiny.questions import write_questions, write_rows
 
 BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 FILES = {"accuracy.png", "answers.jsonl", "report.json", "report.md"}
-ROW = ["policy", "budget", "task", "n", "accuracy", "low", "high", "alpha"]
-DIFFERENCE = ["policy", "budget", "alpha", "task", "against", "n", "difference", "low", "high"]
+SETTING = ["policy", "budget", "alpha", "newlines", "partitions", "positions"]
+ROW = ["policy", "budget", "task", "n", "accuracy", "low", "high", *SETTING[2:], "visual_tokens"]
+DIFFERENCE = [*SETTING, "task", "against", "n", "difference", "low", "high"]
 
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
     write_questions(tmp_path / "questions")
     return tmp_path / "questions"
+
+
+def asked() -> list[tuple[str, float | None, str]]:
+    """The settings of the report below."""
+    hired = [("hired", a, b) for a in (0.5, 0.3) for b in ("40%", "20.0%")]
+    return [("full", None, "100%"), *hired, ("random", None, "40%"), ("random", None, "20.0%")]
 
 
 def test_the_report(dataset: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -63,23 +71,32 @@ def test_the_report(dataset: Path, tmp_path: Path, capsys: Capture) -> None:
     assert {path.name for path in folder.iterdir()} == FILES
 
     report = json.loads((folder / "report.json").read_text())
-    assert list(report) == ["rows", "differences", "bad_rows", "run"]
+    assert list(report) == ["rows", "differences", "all_tasks", "bad_rows", "run"]
+    for row, (policy, alpha, budget) in zip(report["all_tasks"]["rows"], asked(), strict=True):
+        assert (row["task"], row["n"], row["policy"], row["alpha"], row["budget"]) == (None, 12, policy, alpha, budget)
+        found = [each for each in report["rows"] if all(each[name] == row[name] for name in SETTING)]
+        assert row["accuracy"] == pytest.approx(sum(each["n"] * each["accuracy"] for each in found) / 12)
+    for row in report["all_tasks"]["differences"]:
+        assert list(row) == DIFFERENCE
+        assert (row["task"], row["n"]) == (None, 12)
     named = [(row["task"], row["policy"], row["alpha"], row["budget"]) for row in report["rows"]]
-    asked = [("full", None, "100%"), *(("hired", a, b) for a in (0.5, 0.3) for b in ("40%", "20.0%"))]
-    asked += [("random", None, "40%"), ("random", None, "20.0%")]
-    assert named == [(task, *each) for task in ("read", "find") for each in asked]
+    assert named == [(task, *each) for task in ("read", "find") for each in asked()]
     for row in report["rows"]:
         assert list(row) == ROW
         assert row["n"] == {"read": 8, "find": 4}[row["task"]]
         assert 0 <= row["low"] <= row["accuracy"] <= row["high"] <= 1
+        assert (row["newlines"], row["partitions"], row["positions"]) == (None, "all", "compact")
+        used, most = row["visual_tokens"], {"100%": 320 + 16, "40%": 128, "20.0%": 64}[row["budget"]]
+        assert 0 < used["least"] <= used["mean"] <= used["most"] <= most
     compared = [
         [(each["policy"], each["alpha"], each["budget"]) for each in (row, row["against"])]
         for row in report["differences"]
         if row["task"] == "find"
     ]
-    stock = [[each, asked[0]] for each in asked[1:]]
+    stock = [[each, asked()[0]] for each in asked()[1:]]
     hired = [[("random", None, b), ("hired", a, b)] for b in ("40%", "20.0%") for a in (0.5, 0.3)]
-    assert sorted(compared, key=str) == sorted(stock + hired, key=str)
+    alphas = [[("hired", 0.3, b), ("hired", 0.5, b)] for b in ("40%", "20.0%")]
+    assert sorted(compared, key=str) == sorted(stock + hired + alphas, key=str)
     assert all(list(row) == DIFFERENCE for row in report["differences"])
     assert [row["line"] for row in report["bad_rows"]] == [13, 14]
     run = report["run"]
@@ -112,13 +129,18 @@ def test_json_is_the_report(dataset: Path, tmp_path: Path, capsys: Capture) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--policies", "best"], "selection policy 'best'; expected hired, hired-2024, full, random, uniform, top-cls"),
+        (["--policies", "best"], f"selection policy 'best'; expected {', '.join(POLICIES)}; pass"),
         (["--policies", "hired,,full"], "the list 'hired,,full'"),
         (["--policies", ""], "the list ''"),
         (["--budgets", "20%,many"], "a visual-token budget of 'many'"),
         (["--budgets", "673"], "673 visual tokens asked for; expected at most 672"),
         (["--alpha", "0.5,2"], "alpha of 2"),
         (["--metric", "bleu"], "argument --metric"),
+        (["--policies", "hired,prumerge"], "policy 'prumerge' with a bundle whose vision graph gives no keys"),
+        (["--newlines", "none,some"], "newline policy 'some'"),
+        (["--newlines", "kept-rows", "--partitions", "base"], "for one tile"),
+        (["--positions", "original,mine"], "positions 'mine'; expected compact, original"),
+        (["--partitions", "tiles"], "argument --partitions"),
         (["--batch", "0"], "--batch 0; expected 1 or more"),
         (["--batch", "3"], "3 batch rows asked for; expected at most 2"),
         (["--max-new-tokens", "49"], "49 new tokens asked for; expected at most 48"),

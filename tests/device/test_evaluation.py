@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ BUNDLE = Path(__file__).parents[1] / "golden/bundle"
 SETTINGS = [
     *settings_grid(["full", "hired", "hired-2024"], ["40%", "20%"], [0.5, 0.3]),
     *settings_grid(["random", "uniform", "top-cls"], ["20%", "37"], [0.5]),
+    *settings_grid(["hired", "spatial-pooling", "scope"], ["20%"], [0.5], positions=["original"]),
+    *settings_grid(["hired", "divprune"], ["40%"], [0.5], positions=["compact", "original"], partitions="base"),
 ]
 
 
@@ -53,10 +56,14 @@ def test_each_row_of_a_batch_is_its_own_single_request(
     batched, single = (hired_runtime.open(wide, batch=rows, images=1) for rows in (batch, 1))
     render = batched.pipeline.prompt.render
     asked = {line: PROMPTS[line] for line in range(3)}
-    jobs = [Job(line, render(question(asked[line])), each.key) for each in SETTINGS for line in asked]
+    jobs = [
+        Job(line, render(question(asked[line])), replace(each, newlines=newlines).key)
+        for each in SETTINGS
+        for line in asked
+    ]
     assert len({len(job.prompt.ids) for job in jobs}) == 3
     for picture in sorted(dataset.glob("*.png"))[:2]:
-        answers = answer(batched.pipeline, picture, jobs, parse_budget("100%"), newlines, new_tokens=8, batch=batch)
+        answers = answer(batched.pipeline, picture, jobs, parse_budget("100%"), new_tokens=8, batch=batch)
         assert [each.job for each in answers] == jobs
         for each, setting in zip(answers, [each for each in SETTINGS for _ in asked], strict=True):
             expected = single.ask(
@@ -65,10 +72,13 @@ def test_each_row_of_a_batch_is_its_own_single_request(
                 visual_tokens=setting.budget,
                 policy=setting.policy,
                 alpha=setting.alpha,
-                newlines=newlines,
+                newlines=None if setting.partitions == "base" else newlines,
+                partitions=setting.partitions,
+                positions=setting.positions,
                 max_new_tokens=8,
             )
             assert (each.tokens, each.text) == (expected.tokens, expected.text), (picture.name, setting)
+            assert each.visual_tokens == expected.selections[0].visual_tokens
         assert len({tuple(each.tokens) for each in answers}) > len(jobs) // 2, "different questions, different answers"
 
 
@@ -86,7 +96,7 @@ def test_rows_stop_one_by_one(wide: Path, dataset: Path) -> None:
     ]
     lengths = set()
     for picture in sorted(dataset.glob("*.png")):
-        answers = answer(batched.pipeline, picture, jobs, parse_budget("20%"), None, new_tokens=12, batch=5)
+        answers = answer(batched.pipeline, picture, jobs, parse_budget("20%"), new_tokens=12, batch=5)
         for each in answers:
             options: dict[str, Any] = {"visual_tokens": "20%", "policy": each.job.key.policy, "max_new_tokens": 12}
             expected = single.ask(PROMPTS[each.job.line], [picture], **options)
@@ -192,7 +202,7 @@ def test_settings_can_be_added(dataset: Path, tmp_path: Path, monkeypatch: pytes
 def test_another_metric_scores_the_same_answers(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting = Setting("hired", "20%")
     strict = evaluate(BUNDLE, dataset, [setting], max_new_tokens=3, report=tmp_path)
-    monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, "kind": lambda answer, accepted: 0.5})
+    monkeypatch.setattr(metrics, "METRICS", {**metrics.METRICS, "kind": metrics.Metric(lambda answer, accepted: 0.5)})
     kind = evaluate(BUNDLE, dataset, [setting], max_new_tokens=3, report=tmp_path, metric="kind")
     assert (kind.facts["answers_made_now"], kind.facts["metric"]) == (0, "kind")
     assert kind.answers(setting) == strict.answers(setting)
@@ -261,14 +271,14 @@ def test_a_row_is_bad_where_its_picture_or_prompt_is(dataset: Path, tmp_path: Pa
     assert list(result.answers(Setting("hired", "20%"))) == [texts[each.line] for each in result.questions]
 
 
-def test_a_picture_with_more_rows_than_all_rows_allows_is_a_bad_row(dataset: Path) -> None:
+def test_a_budget_that_a_picture_has_no_selection_for_ends_the_run(dataset: Path) -> None:
+    """Leaving the picture out would measure every setting on the pictures that one of them likes."""
     rules = read_manifest(BUNDLE).vision.tiling
     rows = [tile(height, width, rules).rows for width, height in SIZES]
     assert min(rows) < max(rows)
-    setting = Setting("hired", str(max(rows) - 1))
-    result = evaluate(BUNDLE, dataset, [setting], newlines="all-rows", max_new_tokens=2)
-    assert [row.line for row in result.bad_rows] == [line for line in range(1, 13) if rows[(line - 1) % 4] == max(rows)]
-    assert all(f"for a picture of {max(rows)} rows" in row.reason for row in result.bad_rows)
+    setting = Setting("hired", str(max(rows) - 1), newlines="all-rows")
+    with pytest.raises(LimitError, match=rf"^\S+: a budget of {max(rows) - 1} .* for a picture of {max(rows)} rows"):
+        evaluate(BUNDLE, dataset, [Setting("full"), setting], max_new_tokens=2)
 
 
 def test_nothing_but_bad_pictures_is_an_error(tmp_path: Path) -> None:

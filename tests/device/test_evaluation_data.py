@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from hired_edge.errors import InputError
 from hired_edge.policies import POLICIES
+from hired_edge.tiling import TilingRules
 from hired_runtime.evaluation import METRICS, Setting, read_dataset, settings_grid
 from hired_runtime.evaluation.settings import STOCK, Key
 from tests.tiny.questions import write_questions, write_rows
@@ -173,6 +175,48 @@ def test_settings_that_come_to_the_same_have_one_key() -> None:
     assert Setting("hired", "64").key != Setting("hired-2024", "64").key
 
 
+def test_what_makes_a_difference_is_in_the_key() -> None:
+    plain = Setting("hired", "20%")
+    changes: list[dict[str, Any]] = [{"newlines": "none"}, {"partitions": "base"}, {"positions": "original"}]
+    others = [replace(plain, **change) for change in changes]
+    assert len({each.key for each in [plain, *others]}) == 4
+    assert [each.name for each in others] == [
+        "hired, newlines none",
+        "hired, base picture alone",
+        "hired, original positions",
+    ]
+    # At 100 % nothing is renumbered and every row has its newline; without sub-images it is another sequence.
+    stock = [replace(each, budget="100%").key for each in others]
+    assert [key == STOCK for key in stock] == [True, False, True]
+    # One tile has nothing to share and no rows.
+    base = Setting("hired", "20%", partitions="base")
+    assert replace(base, alpha=0.1).key == base.key == replace(base, newlines="none").key
+
+
+def test_a_grid_over_newlines_and_positions() -> None:
+    grid = settings_grid(
+        ["full", "random"], ["100%", "20%"], [0.5], [None, "none"], ["compact", "original"], partitions="base"
+    )
+    assert {each.partitions for each in grid} == {"base"}
+    assert [(each.policy, each.budget, each.newlines, each.positions) for each in grid] == [
+        ("full", "100%", None, "compact"),
+        *[
+            ("random", budget, rows, places)
+            for rows in (None, "none")
+            for places in ("compact", "original")
+            for budget in ("100%", "20%")
+        ],
+    ]
+
+
+def test_the_base_picture_alone_has_fewer_tokens() -> None:
+    rules = TilingRules("anyres", 56, 14, ((112, 112), (56, 168)))
+    assert Setting("hired", "50%").key.max_tokens(rules) == 40
+    assert Setting("hired", "50%", partitions="base").key.max_tokens(rules) == 8
+    assert Setting("full").key.max_tokens(rules) == 16 + 64 + 8
+    assert Setting("full", partitions="base").key.max_tokens(rules) == 16
+
+
 def test_a_grid_has_every_combination_once() -> None:
     grid = settings_grid(["full", "hired", "random"], ["100%", "20%", "20.0%"], ["0.5", "0.3", "1/2"])
     assert [(each.policy, each.budget, each.shown_alpha) for each in grid] == [
@@ -188,7 +232,15 @@ def test_a_grid_has_every_combination_once() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("best",), "'best'"), (("hired", "many"), "'many'"), (("full", "many"), "'many'"), (("full", "1", 2), "alpha")],
+    [
+        (("best",), "'best'"),
+        (("hired", "many"), "'many'"),
+        (("full", "many"), "'many'"),
+        (("full", "1", 2), "alpha"),
+        (("hired", "1", 0.5, "some"), "newline policy 'some'"),
+        (("hired", "1", 0.5, None, "tiles"), "partitions 'tiles'; expected all, base"),
+        (("hired", "1", 0.5, None, "all", "mine"), "positions 'mine'; expected compact, original"),
+    ],
 )
 def test_what_is_no_setting(arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(InputError, match=message):

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from hired_edge.policies import POLICIES
 from hired_runtime.evaluation import Evaluation, Question, Setting, settings_grid
@@ -39,12 +40,17 @@ def result(settings: list[Setting], positions: dict[str, int]) -> Evaluation:
     questions = [Question(line, "0.png", Path(f"{line}.png"), "?", ("yes",), "read") for line in range(12)]
     keys = list(dict.fromkeys(setting.key for setting in settings))
     texts = {key: ["yes" if line <= place % 12 else "no" for line in range(12)] for place, key in enumerate(keys)}
-    return Evaluation(settings, questions, [], texts, positions)
+    return Evaluation(settings, questions, [], texts, {key: [1] * 12 for key in keys}, positions)
 
 
 def drawn(figures: list[Figure], settings: list[Setting], positions: dict[str, int]) -> Axes:
     assert draw(result(settings, positions)).startswith(b"\x89PNG")
-    (panel,) = figures.pop().axes
+    figure = figures.pop()
+    (panel,) = figure.axes
+    below, inside = figure.legends[0].get_window_extent(), panel.get_window_extent()
+    assert figure.bbox.x0 <= below.x0 <= below.x1 <= figure.bbox.x1, "the legend is whole"
+    assert figure.bbox.y0 <= below.y0 <= below.y1 < inside.y0
+    assert inside.height > 30
     return panel
 
 
@@ -86,17 +92,31 @@ def test_few_positions_and_none(positions: dict[str, int], figures: list[Figure]
 
 
 def test_no_two_lines_look_alike(figures: list[Figure]) -> None:
+    """Every policy at once: lines of one colour differ in their markers and in their dashes as well."""
     panel = drawn(figures, settings_grid(list(POLICIES), list(BUDGETS), ALPHAS), BUDGETS)
     looks = defaultdict(list)
-    variants = defaultdict(set)
+    variants = defaultdict(list)
     for line in panel.lines:
-        name = str(line.get_label())
-        colour, marker = line.get_color(), line.get_marker()
-        looks[colour, marker, str(line.get_linestyle())].append(name)
-        variants[name.split(",")[0]].add(marker)
-    assert len(looks) == len(panel.lines) == 14  # full, two of five alphas, three without
-    assert {name: len(markers) for name, markers in variants.items() if len(markers) > 1} == {
-        "hired": 5,
-        "hired-2024": 5,
-    }
-    assert len({colour for colour, _, _ in looks}) == 14
+        look = str(line.get_marker()), dashes(line)
+        looks[line.get_color()].append(look)
+        variants[str(line.get_label()).split(",")[0]].append((line.get_color(), look))
+    with_alpha = sorted(name for name, policy in POLICIES.items() if policy.uses_alpha)
+    assert len(panel.lines) == len(POLICIES) + (len(ALPHAS) - 1) * len(with_alpha)
+    for shared in looks.values():
+        for part in zip(*shared, strict=True):
+            assert len(set(part)) == len(shared)
+    assert sorted(name for name, lines in variants.items() if len(lines) > 1) == with_alpha
+    for name in with_alpha:
+        assert len({colour for colour, _ in variants[name]}) == len(ALPHAS), "from dark to light"
+        assert len({marker for _, (marker, _) in variants[name]}) == len(ALPHAS)
+
+
+def test_few_policies_have_a_colour_each(figures: list[Figure]) -> None:
+    policies = ["full", "hired", "hired-2024", "random", "uniform", "top-cls", "scope"]
+    panel = drawn(figures, settings_grid(policies, list(BUDGETS), ALPHAS), BUDGETS)
+    assert len({line.get_color() for line in panel.lines}) == len(panel.lines) == 5 + 2 * len(ALPHAS)
+
+
+def dashes(line: Line2D) -> str:
+    """A line's pattern: its style's name alone is the same for all that are not solid."""
+    return str(line._dash_pattern)  # type: ignore[attr-defined]

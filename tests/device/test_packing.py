@@ -112,6 +112,48 @@ def test_kept_rows_keeps_the_most_tokens_that_fit(height: int, width: int, seed:
     assert (packing.newline_rows == kept_rows(tiling, packing.mask)).all()
 
 
+def nested(tiling: Tiling, seed: int) -> Callable[[int], NDArray[np.bool_]]:
+    """A policy under which more tokens never drop one."""
+    order = np.random.default_rng(seed).permutation(np.flatnonzero(tiling.eligible))
+
+    def keep(tokens: int) -> NDArray[np.bool_]:
+        mask = np.zeros(tiling.eligible.size, dtype=np.bool_)
+        mask[order[:tokens]] = True
+        return mask.reshape(tiling.eligible.shape)
+
+    return keep
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, SEEDS, st.integers(0, 100))
+def test_halving_loses_nothing_where_more_tokens_never_drop_one(
+    height: int, width: int, seed: int, budget: int
+) -> None:
+    tiling = tile(height, width, SMALL)
+    keep, asked = nested(tiling, seed), []
+
+    def counted(tokens: int) -> NDArray[np.bool_]:
+        asked.append(tokens)
+        return keep(tokens)
+
+    halved = fit(tiling, counted, budget, "kept-rows", tiling.eligible_tokens, every=False)
+    assert len(asked) <= 6, "of up to twelve rows: four halves, the first and the last"
+    whole = fit(tiling, keep, budget, "kept-rows", tiling.eligible_tokens)
+    assert (halved.mask == whole.mask).all()
+    assert (halved.newline_rows == whole.newline_rows).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(SIDES, SIDES, SEEDS, st.integers(0, 100))
+def test_halving_never_exceeds_the_budget(height: int, width: int, seed: int, budget: int) -> None:
+    """Every number of tokens another draw; what leaves room for every row is kept at least."""
+    tiling = tile(height, width, SMALL)
+    packing = fit(tiling, arbitrary(tiling, seed), budget, "kept-rows", tiling.eligible_tokens, every=False)
+    assert packing.positions <= budget
+    assert (packing.newline_rows == kept_rows(tiling, packing.mask)).all()
+    assert packing.mask.sum() >= min(tiling.eligible_tokens, budget - tiling.rows)
+
+
 @settings(max_examples=40, deadline=None)
 @given(SIDES, SIDES, SEEDS, st.integers(0, 100))
 def test_all_rows_charges_the_rows_first(height: int, width: int, seed: int, budget: int) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -8,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from hired_edge.errors import LimitError
 from hired_edge.policies import POLICIES
 from hired_edge.policies.hired import sub_image_scores
 from hired_edge.policies.hired_2024 import stripe_counts
-from hired_edge.policies.policy import ranks
+from hired_edge.policies.policy import View, ranks
 from hired_edge.tiling import Tiling, TilingRules, tile
-from tests.tiny.pictures import attention
+from tests.tiny.pictures import attention, view
 
 # 16 patches a tile, all the shapes that LLaVA-NeXT's grids have.
 SMALL = TilingRules("anyres", 56, 14, ((56, 112), (112, 56), (112, 112), (168, 56), (56, 168)))
@@ -22,6 +24,8 @@ HALF = Fraction(1, 2)
 SIDES = st.integers(1, 400)
 SEEDS = st.integers(0, 2**32 - 1)
 ALPHAS = st.fractions(0, 1, max_denominator=10)
+OWN_NUMBER = ("prumerge", "prumerge+")
+"""Policies that refuse fewer tokens than they keep."""
 
 # Quadrants sum to 10, 6, 4, 0. Each row of four is one stripe of hired-2024.
 BASE = np.array([[4, 3, 2, 1], [2, 1, 2, 1], [1, 1, 0, 0], [1, 1, 0, 0]], dtype=np.float32)
@@ -37,7 +41,7 @@ def worked_example() -> tuple[Tiling, NDArray, NDArray]:
 
 
 def counts(policy: str, tokens: int, alpha: Fraction = HALF) -> list[int]:
-    return POLICIES[policy].prepare(*worked_example(), alpha)(tokens).sum(axis=1).tolist()
+    return POLICIES[policy].prepare(View(*worked_example()), alpha)(tokens).sum(axis=1).tolist()
 
 
 def test_worked_example_scores() -> None:
@@ -81,7 +85,7 @@ def test_worked_example_at_other_alphas() -> None:
 
 
 def test_the_highest_attention_stays() -> None:
-    mask = POLICIES["hired"].prepare(*worked_example(), HALF)(20)
+    mask = POLICIES["hired"].prepare(View(*worked_example()), HALF)(20)
     assert np.flatnonzero(mask[1]).tolist() == [11, 12, 13, 14, 15]
     assert np.flatnonzero(mask[3]).tolist() == [14, 15]
 
@@ -92,11 +96,11 @@ def test_padding_competes_only_in_2024() -> None:
     selection = np.where(tiling.eligible, 0.1, 0.9)
     allocation = np.ones((5, 16))
     # Half of every sub-image is padding, and it attracts the attention. 40 tokens: 16 + 4 * 6.
-    assert POLICIES["hired"].prepare(tiling, allocation, selection, Fraction(2, 5))(40).sum(axis=1).tolist() == [
+    assert POLICIES["hired"].prepare(View(tiling, allocation, selection), Fraction(2, 5))(40).sum(axis=1).tolist() == [
         16, 6, 6, 6, 6,
     ]  # fmt: skip
     # Top int(16 * 0.6) = 9 tokens, all tied: 4, 4, 1, 0. 24 tokens: 10.67, 10.67, 2.67, 0; 8 of each fall on padding.
-    mask = POLICIES["hired-2024"].prepare(tiling, allocation, selection, Fraction(2, 5))(40)
+    mask = POLICIES["hired-2024"].prepare(View(tiling, allocation, selection), Fraction(2, 5))(40)
     assert mask.sum(axis=1).tolist() == [16, 2, 2, 0, 0]
 
 
@@ -105,14 +109,14 @@ def test_single_partition_keeps_the_top_tokens_at_any_alpha() -> None:
     selection = np.array([[3, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]], dtype=np.float32)
     for name in ("hired", "hired-2024"):
         for alpha in (Fraction(0), HALF, Fraction(1)):
-            mask = POLICIES[name].prepare(tiling, selection, selection, alpha)(3)
+            mask = POLICIES[name].prepare(View(tiling, selection, selection), alpha)(3)
             assert np.flatnonzero(mask[0]).tolist() == [0, 3, 15]
 
 
 def test_full_keeps_what_is_eligible() -> None:
     tiling = tile(30, 100, SMALL)
     maps = attention(tiling, 0)
-    assert (POLICIES["full"].prepare(tiling, maps, maps, HALF)(1) == tiling.eligible).all()
+    assert (POLICIES["full"].prepare(View(tiling, maps, maps), HALF)(1) == tiling.eligible).all()
 
 
 def test_ranks_break_ties_by_raster_order() -> None:
@@ -150,7 +154,7 @@ def test_hired_equals_the_slow_loop(height: int, width: int, seed: int, alpha: F
     selection = attention(tiling, seed)
     # A budget no larger than the smallest partition cannot overflow; `allocate` has its own test for the rest.
     tokens = min(tokens, *tiling.eligible.sum(axis=1).tolist())
-    mask = POLICIES["hired"].prepare(tiling, allocation, selection, alpha)(tokens)
+    mask = POLICIES["hired"].prepare(View(tiling, allocation, selection), alpha)(tokens)
     assert np.flatnonzero(mask).tolist() == slow_hired(tiling, allocation, selection, tokens, alpha)
 
 
@@ -162,12 +166,17 @@ def test_every_policy_keeps_its_promise(
 ) -> None:
     tiling, policy = tile(height, width, SMALL), POLICIES[name]
     maps = attention(tiling, seed), attention(tiling, seed // 4)
-    keep = policy.prepare(tiling, *maps, alpha)
+    seen = replace(view(tiling, seed), allocation_attention=maps[0], selection_attention=maps[1])
+    keep = policy.prepare(seen, alpha)
+    if name in OWN_NUMBER and tokens < (count := int(keep(tiling.patches).sum())):
+        with pytest.raises(LimitError, match=f"keeps {count} tokens of this picture; expected a budget with room"):
+            keep(tokens)
+        return
     mask = keep(tokens)
     assert mask.shape == (tiling.tiles, 16)
     assert mask.dtype == np.bool_
     assert not (mask & ~tiling.eligible).any()
-    assert (mask == policy.prepare(tiling, *maps, alpha)(tokens)).all()
+    assert (mask == policy.prepare(seen, alpha)(tokens)).all()
     if policy.strict:
         assert mask.sum() == min(tokens, tiling.eligible_tokens)
     elif not policy.stock:
@@ -179,7 +188,7 @@ def test_every_policy_keeps_its_promise(
 def test_a_constant_map_keeps_the_first_patches(height: int, width: int, seed: int, alpha: Fraction) -> None:
     tiling = tile(height, width, SMALL)
     constant = np.full((tiling.tiles, 16), 0.125, dtype=np.float32)
-    mask = POLICIES["hired"].prepare(tiling, attention(tiling, seed), constant, alpha)(30)
+    mask = POLICIES["hired"].prepare(View(tiling, attention(tiling, seed), constant), alpha)(30)
     for kept, eligible in zip(mask, tiling.eligible, strict=True):
         assert np.flatnonzero(kept).tolist() == np.flatnonzero(eligible)[: kept.sum()].tolist()
 

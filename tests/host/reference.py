@@ -87,10 +87,19 @@ class Reference:
         return torch.cat([text[:at], visual, text[at:]])[None]
 
     @torch.inference_mode()
-    def continued(self, embeds: torch.Tensor, answer: Sequence[int]) -> NDArray[np.float32]:
-        """As `logits`, of the language model alone fed with embeddings."""
+    def continued(
+        self, embeds: torch.Tensor, answer: Sequence[int], positions: Sequence[int] | None = None
+    ) -> NDArray[np.float32]:
+        """As `logits`, of the language model alone fed with embeddings; `positions` of theirs where they have gaps."""
         tokens = self.model.get_input_embeddings()(torch.tensor([answer[:-1]], dtype=torch.int64))
-        hidden = self.model.model.language_model(inputs_embeds=torch.cat([embeds, tokens], dim=1), use_cache=False)[0]
+        whole = torch.cat([embeds, tokens], dim=1)
+        placed: dict[str, torch.Tensor] = {}
+        if positions is not None:
+            behind = range(positions[-1] + 1, positions[-1] + len(answer))
+            placed["position_ids"] = torch.tensor([[*positions, *behind]])
+            # Without a mask transformers would take every gap for the start of another sequence.
+            placed["attention_mask"] = torch.ones(whole.shape[:2], dtype=torch.int64)
+        hidden = self.model.model.language_model(inputs_embeds=whole, use_cache=False, **placed)[0]
         return self.model.lm_head(hidden[0, -len(answer) :]).numpy()
 
 
@@ -101,8 +110,8 @@ class Recorder:
         self.engine = engine
         self.logits: list[Floats] = []
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
-        logits = self.engine.step(inputs_embeds, starts, last_token)
+    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
+        logits = self.engine.step(inputs_embeds, starts, last_token, positions)
         self.logits.append(logits.copy())
         return logits
 

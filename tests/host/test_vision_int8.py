@@ -28,12 +28,13 @@ from hired_export.references import References
 from hired_export.shipped import Seeded
 from hired_export.sources import Schemes, Sources
 from hired_export.targets import TARGETS, schemes
-from hired_export.vision_check import FEATURES, ROUNDED_TOLERANCE, outputs
+from hired_export.vision_check import ROUNDED_TOLERANCE, outputs
 from hired_export.writing import Writing
 from tests.host.bundles import traced_vision
 from tests.tiny.checkpoints import write_checkpoint
 
 Floats = NDArray[np.float32]
+FEATURES = ("image_features", "allocation_attention", "selection_attention")
 LAYERS = 4
 """Of the tiny tower, up to the one that the projector reads; attention is read in the first and the last of them."""
 

@@ -19,8 +19,8 @@ class Recorder:
     engine: LanguageEngine
     logits: list[Floats]
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
-        logits = self.engine.step(inputs_embeds, starts, last_token)
+    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
+        logits = self.engine.step(inputs_embeds, starts, last_token, positions)
         self.logits.append(logits.copy())
         return logits
 

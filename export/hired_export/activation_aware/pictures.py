@@ -36,7 +36,8 @@ def kept_features(
     """
     picture = _load(path)
     cut = tile(picture.height, picture.width, tiling)
-    features, allocation, selection = (each.numpy() for each in references.vision(_pixels(picture, tiling, rules)))
+    found = references.vision(_pixels(picture, tiling, rules))[:3]  # keys, if there are any, choose nothing here
+    features, allocation, selection = (each.numpy() for each in found)
     (chosen,) = select([cut], [allocation], [selection], budget)
     kept = features.reshape(-1, features.shape[-1])[chosen.gather]
     if newline is not None:

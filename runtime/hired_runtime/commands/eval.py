@@ -10,11 +10,13 @@ from pathlib import Path
 from hired_edge.errors import MissingExtraError
 from hired_edge.packing import NEWLINES
 from hired_edge.policies import POLICIES
+from hired_edge.selection import PARTITIONS
 from hired_runtime import backends
 from hired_runtime.commands import options
 from hired_runtime.evaluation import METRICS, Evaluation, evaluate, settings_grid
 from hired_runtime.evaluation.progress import bar
 from hired_runtime.evaluation.report import ALL_TASKS, accuracies, sections, write
+from hired_runtime.positions import POSITIONS
 
 help = "answer a data set at several budgets; report accuracy"
 
@@ -31,8 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets", default="100%,40%,20%,10%,5%", metavar="B,...", help="(default: 100%%,40%%,20%%,10%%,5%%)"
     )
     parser.add_argument("--alpha", default="0.5", metavar="A,...", help="the whole picture's shares (default: 0.5)")
-    parser.add_argument("--newlines", choices=list(NEWLINES), help="newline policy (default: the policy's or family's)")
-    parser.add_argument("--metric", default="exact", choices=list(METRICS), help="(default: exact)")
+    names = ", ".join(NEWLINES)
+    parser.add_argument(
+        "--newlines", metavar="W,...", help=f"newline policies, of {names} (default: the policy's or family's)"
+    )
+    parser.add_argument(
+        "--positions", metavar="X,...", help=f"of {', '.join(POSITIONS)} (default: the policy's, mostly compact)"
+    )
+    parser.add_argument(
+        "--partitions", default="all", choices=PARTITIONS, help="base: without the high-resolution tiles (default: all)"
+    )
+    parser.add_argument(
+        "--metric",
+        default="exact",
+        choices=list(METRICS),
+        help="exact match, ANLS (DocVQA), VQA accuracy (ten answers a question), relaxed accuracy (ChartQA), POPE "
+        "(default: exact)",
+    )
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="of an answer (default: as exported)")
     parser.add_argument("--batch", type=int, metavar="N", help="questions at once (default: 8, or as exported)")
     parser.add_argument("--threads", type=int, metavar="N", help="of the engine (default: its own choice)")
@@ -44,7 +61,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    settings = settings_grid(options.listed(args.policies), options.listed(args.budgets), options.listed(args.alpha))
+    settings = settings_grid(
+        options.listed(args.policies),
+        options.listed(args.budgets),
+        options.listed(args.alpha),
+        [None] if args.newlines is None else options.listed(args.newlines),
+        [None] if args.positions is None else options.listed(args.positions),
+        args.partitions,
+    )
     for name in ("max_new_tokens", "batch", "threads"):
         options.positive(f"--{name.replace('_', '-')}", getattr(args, name))
     check_extra()
@@ -56,7 +80,6 @@ def run(args: argparse.Namespace) -> None:
             args.dataset,
             settings,
             metric=args.metric,
-            newlines=args.newlines,
             max_new_tokens=args.max_new_tokens,
             batch=args.batch,
             threads=args.threads,

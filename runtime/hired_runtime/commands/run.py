@@ -7,8 +7,10 @@ import dataclasses
 import sys
 
 import hired_runtime
+from hired_edge.selection import PARTITIONS
 from hired_runtime.commands import options
 from hired_runtime.pipeline import STAGES, Answer, Request
+from hired_runtime.positions import POSITIONS
 from hired_runtime.prompt import question
 from hired_runtime.sampling import SamplingOptions
 
@@ -20,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
     parser.add_argument("--prompt", required=True, help="the question")
     options.add_selection(parser)
+    parser.add_argument(
+        "--partitions", default="all", choices=PARTITIONS, help="base: without the high-resolution tiles (default: all)"
+    )
+    parser.add_argument(
+        "--positions",
+        choices=POSITIONS,
+        help="kept tokens stand side by side, or keep their places (default: the policy's, mostly compact)",
+    )
     options.add_backend(parser)
     parser.add_argument("--max-new-tokens", type=int, metavar="N", help="(default: as exported)")
     parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 = greedy (default)")
@@ -40,6 +50,8 @@ def run(args: argparse.Namespace) -> None:
         policy=args.policy,
         alpha=args.alpha,
         newlines=args.newlines,
+        partitions=args.partitions,
+        positions=args.positions,
         max_new_tokens=options.positive("--max-new-tokens", args.max_new_tokens),
         sampling=sampling,
         stop=args.stop,

@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from hired_edge.budget import Budget
 from hired_edge.selection import Selection
+from hired_runtime.backend import Ints
 from hired_runtime.evaluation.settings import Key
 from hired_runtime.pictures import PictureSource
 from hired_runtime.pipeline import Pipeline, Timings
+from hired_runtime.positions import check_reach, original_positions
 from hired_runtime.prompt import EncodedPrompt
 from hired_runtime.sampling import SamplingOptions
 from hired_runtime.text import TextStream
@@ -40,11 +44,12 @@ class Job:
 
 @dataclass(frozen=True)
 class RowAnswer:
-    """A job's answer: generated token ids, a stop token included, and their text."""
+    """A job's answer: generated token ids, a stop token included, their text, and the picture's visual tokens."""
 
     job: Job
     tokens: list[int]
     text: str
+    visual_tokens: int
 
 
 def answer(
@@ -52,7 +57,6 @@ def answer(
     picture: PictureSource,
     jobs: Sequence[Job],
     largest: Budget,
-    newlines: str | None,
     *,
     new_tokens: int,
     batch: int,
@@ -61,33 +65,54 @@ def answer(
 
     Args:
         largest: no job has a larger budget.
-        newlines: newline policy; None = each policy's or the family's own.
         new_tokens: at most, for each answer.
         batch: rows at once, at most what the bundle was opened with.
 
     Raises:
         InputError: the picture cannot be read.
-        LimitError: newline policy "all-rows" with a budget below the picture's rows, or a limit of the opening.
+        NoSelectionError: a budget that a policy cannot keep to for this picture.
+        LimitError: a limit of the opening.
         BundleError: the engine fails.
     """
     with pipeline.turns.lock:
         pipeline.turns.take(None)
-        seen = pipeline.see([picture], largest, newlines, Timings())
+        partitions = "base" if all(job.key.partitions == "base" for job in jobs) else "all"
+        seen = pipeline.see([picture], largest, None, Timings(), partitions)
         selections: dict[Key, list[Selection]] = {}
         for key in dict.fromkeys(job.key for job in jobs):
             budget, alpha = key.parsed_budget, key.alpha or 0.5
-            selections[key] = seen.select(budget, key.policy, alpha, newlines)
+            selections[key] = seen.select(budget, key.policy, alpha, key.newlines, key.partitions)
         answers: dict[Job, RowAnswer] = {}
         for rows in _batches(jobs, selections, batch):
             embeds = [pipeline.splice(job.prompt, selections[job.key]) for job in rows]
-            steps = pipeline.decode(embeds, SamplingOptions(), new_tokens, Timings())
+            positions = _positions(pipeline, rows, selections, new_tokens)
+            steps = pipeline.decode(embeds, SamplingOptions(), new_tokens, Timings(), positions)
             try:
                 tokens = list(_until_all_stop(pipeline, steps))
             except BaseException:
                 pipeline.backend.language.reset()  # as after any request that ended in error
                 raise
-            answers.update((job, _row_answer(pipeline, job, own)) for job, *own in zip(rows, *tokens, strict=True))
+            for job, *own in zip(rows, *tokens, strict=True):
+                visual = sum(selection.visual_tokens for selection in selections[job.key])
+                answers[job] = RowAnswer(job, *_until_stop(pipeline, own), visual)
     return [answers[job] for job in jobs]
+
+
+def _positions(
+    pipeline: Pipeline, rows: Sequence[Job], selections: dict[Key, list[Selection]], new_tokens: int
+) -> list[Ints] | None:
+    """Of every row, where one of them does not count from 0 without gaps."""
+    if all(job.key.positions == "compact" for job in rows):
+        return None
+    found = []
+    for job in rows:
+        own = original_positions(job.prompt, selections[job.key])
+        if job.key.positions == "original":
+            check_reach(pipeline.manifest.text, own, new_tokens)
+            found.append(own)
+        else:
+            found.append(np.arange(len(own)))
+    return found
 
 
 def _batches(jobs: Sequence[Job], selections: dict[Key, list[Selection]], batch: int) -> Iterator[list[Job]]:
@@ -117,11 +142,11 @@ def _until_all_stop(pipeline: Pipeline, steps: Iterator[list[int]]) -> Iterator[
             return
 
 
-def _row_answer(pipeline: Pipeline, job: Job, tokens: list[int]) -> RowAnswer:
-    """Cuts a row's tokens behind its first stop token."""
+def _until_stop(pipeline: Pipeline, tokens: list[int]) -> tuple[list[int], str]:
+    """A row's tokens up to its first stop token, and their text."""
     stream, text = TextStream(pipeline.prompt.tokenizer), []
     for count, token in enumerate(tokens, 1):
         if token in pipeline.manifest.stop_token_ids:
-            return RowAnswer(job, tokens[:count], "".join([*text, stream.flush()]))
+            return tokens[:count], "".join([*text, stream.flush()])
         text.append(stream.push(token))
-    return RowAnswer(job, tokens, "".join([*text, stream.flush()]))
+    return tokens, "".join([*text, stream.flush()])

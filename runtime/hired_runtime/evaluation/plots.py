@@ -21,10 +21,15 @@ if TYPE_CHECKING:
 # Okabe and Ito's palette, which the colour-blind can tell apart, in an order of falling contrast on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _MARKERS = "osD^vPX<>ph"  # as many as are prime to the dashes: 44 lines of a policy before two look alike
+# Policies that share a colour, from the seventh on, begin with other dashes: theirs differ in both, line by line.
 _DASHES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 _STOCK_COLOUR = "#444444"
+_STOCK_DASHES = ((0, (4, 3)), (0, (1, 2)))
+"""Of the whole sequence: a picture's, the base picture's alone."""
 _PANEL = (4.0, 3.1)  # inches
 _FEW_LINES = 6  # a panel with more of them is larger, and their bands are fainter
+_LEGEND_ROW, _HANDLE, _CHARACTER = 0.21, 0.7, 0.078  # inches, of the legend
+_FEW_ROWS = 4  # a legend of more makes the figure higher
 _DPI = 130
 _ASIDE = 0.045  # of the axis: nearer budgets share a tick, and their points lie so far apart if there is room
 _MARGIN = 1.25  # the axis goes on to this many times the last tick
@@ -50,9 +55,12 @@ def draw(result: Evaluation) -> bytes:
     panels: list[str | None] = [*result.tasks, *([None] if len(result.tasks) > 1 else [])]
     across = min(len(panels), 3 if len(panels) != 4 else 2)
     down = math.ceil(len(panels) / across)
-    lines = len({setting.name for setting in result.settings})
-    width, height = (side * (1 if lines <= _FEW_LINES else 1.35) for side in _PANEL)
-    figure = Figure(figsize=(width * across + 0.3, height * down + 0.8), dpi=_DPI, layout="constrained")
+    names = {setting.name for setting in result.settings}
+    width, height = (side * (1 if len(names) <= _FEW_LINES else 1.35) for side in _PANEL)
+    width, height = width * across + 0.3, height * down + 0.8
+    columns = max(1, min(len(names), 2 * across, int(width / (_HANDLE + _CHARACTER * max(map(len, names))))))
+    height += _LEGEND_ROW * max(0, math.ceil(len(names) / columns) - _FEW_ROWS)
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     axes = figure.subplots(down, across, sharey=True, squeeze=False).reshape(-1)
     for panel, task in zip(axes, panels, strict=False):
         _draw_panel(panel, result, task)
@@ -61,9 +69,7 @@ def draw(result: Evaluation) -> bytes:
     for panel in axes[::across]:
         panel.set_ylabel("accuracy (%)")
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, labels, loc="outside lower center", ncols=min(len(labels), 2 * across), frameon=False, handlelength=3
-    )
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, handlelength=3)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
@@ -82,8 +88,16 @@ def _draw_panel(panel: Axes, result: Evaluation, task: str | None) -> None:
         estimates = [result.accuracy(setting, task) for setting in settings]
         if policy == "full":
             value, low, high = (100 * each for each in estimates[0][:3])
-            panel.axhline(value, color=_STOCK_COLOUR, linestyle=(0, (4, 3)), linewidth=1.2, label=name, zorder=1)
+            panel.axhline(
+                value,
+                color=_STOCK_COLOUR,
+                linestyle=_STOCK_DASHES[used[policy] % 2],
+                linewidth=1.2,
+                label=name,
+                zorder=1,
+            )
             panel.axhspan(low, high, color=_STOCK_COLOUR, alpha=0.10, linewidth=0)
+            used[policy] += 1
             continue
         place, variant = policies.index(policy), used[policy]
         used[policy] += 1
@@ -95,7 +109,7 @@ def _draw_panel(panel: Axes, result: Evaluation, task: str | None) -> None:
             _Look(
                 _shade(_COLOURS[place % len(_COLOURS)], variant, variants[policy]),
                 _MARKERS[(place + variant) % len(_MARKERS)],
-                _DASHES[variant % len(_DASHES)],
+                _DASHES[(variant + place // len(_COLOURS)) % len(_DASHES)],
                 band=0.15 * min(1, _FEW_LINES / len(lines)),
             ),
             order=len(policies) - place,

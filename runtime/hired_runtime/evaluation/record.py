@@ -20,7 +20,7 @@ from hired_runtime.evaluation.files import remove_report
 from hired_runtime.evaluation.settings import Key
 
 ANSWERS = "answers.jsonl"
-_FORMAT = 1
+_FORMAT = 2
 _FIX = "pass another --report, or --restart to throw its answers away"
 
 
@@ -31,14 +31,13 @@ class Identity:
     Args:
         bundle: the manifest's digest.
         questions: the data set's sha256.
-        newlines, max_new_tokens: as asked for.
+        max_new_tokens: as asked for.
         engine: the library's name and version.
         hired_edge: the version.
     """
 
     bundle: str
     questions: str
-    newlines: str | None
     max_new_tokens: int
     engine: str
     hired_edge: str
@@ -53,14 +52,14 @@ class Record:
         restart: throw away what is there, and the report beside it.
 
     Attributes:
-        texts: (line of the question, key of the setting) -> the answer's text.
+        answers: (line of the question, key of the setting) -> the answer's text, and the picture's visual tokens.
 
     Raises:
         InputError: it belongs to another run, is damaged before its end, is in use, or cannot be read or written.
     """
 
     def __init__(self, folder: Path, identity: Identity, *, restart: bool = False) -> None:
-        self.texts: dict[tuple[int, Key], str] = {}
+        self.answers: dict[tuple[int, Key], tuple[str, int]] = {}
         self._path = folder / ANSWERS
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -86,19 +85,22 @@ class Record:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, answers: Iterable[tuple[int, Key, str]]) -> None:
-        """Appends answers (line, key, text) and sees them onto the disk.
+    def add(self, answers: Iterable[tuple[int, Key, str, int]]) -> None:
+        """Appends answers (line, key, text, visual tokens) and sees them onto the disk.
 
         Raises:
             InputError: they cannot be written.
         """
         answers = list(answers)
-        rows = [{"line": line, **key._asdict(), "text": text} for line, key, text in answers]
+        rows = [
+            {"line": line, **key._asdict(), "visual_tokens": visual, "text": text}
+            for line, key, text, visual in answers
+        ]
         try:
             self._append(rows)
         except OSError as error:
             raise self._unusable(error) from None
-        self.texts.update({(line, key): text for line, key, text in answers})
+        self.answers.update({(line, key): (text, visual) for line, key, text, visual in answers})
 
     def _lock(self) -> None:
         try:
@@ -124,8 +126,10 @@ class Record:
         self._check_header(_parsed(first), header)
         for number, line in enumerate(rest, 2):
             match _parsed(line):
-                case {"line": int(at), "text": str(text), **key} if key.keys() == set(Key._fields):
-                    self.texts[at, Key(**key)] = text
+                case {"line": int(at), "visual_tokens": int(visual), "text": str(text), **key} if key.keys() == set(
+                    Key._fields
+                ):
+                    self.answers[at, Key(**key)] = text, visual
                 case _:
                     raise InputError(f"{self._path} is damaged at line {number}", expected="an answer", fix=_FIX)
         if torn:

@@ -11,15 +11,19 @@ from hired_runtime.evaluation.files import JSON, MARKDOWN, PLOT, write_whole
 from hired_runtime.evaluation.intervals import LEVEL, Estimate
 from hired_runtime.evaluation.plots import draw
 from hired_runtime.evaluation.result import Evaluation
+from hired_runtime.evaluation.settings import Setting
 
 ALL_TASKS = "all tasks"
 
 
 def report(result: Evaluation) -> dict[str, Any]:
-    """The content of `report.json`: {rows, differences, bad_rows, run}."""
+    """The content of `report.json`: {rows, differences, bad_rows, run}; of all tasks together, where there are several,
+    `all_tasks`: {rows, differences}."""
+    overall = {"rows": result.rows([None]), "differences": result.differences([None])}
     return {
         "rows": result.rows(),
         "differences": result.differences(),
+        **({"all_tasks": overall} if len(result.tasks) > 1 else {}),
         "bad_rows": [{"line": row.line, "reason": row.reason} for row in result.bad_rows],
         "run": {**result.facts, "interval_level": LEVEL},
     }
@@ -52,6 +56,8 @@ def markdown(result: Evaluation, content: dict[str, Any]) -> str:
         n = len(result.scores(result.settings[0], task))
         parts.append(f"## {_escaped(ALL_TASKS if task is None else task)} ({n} questions)")
         parts.append(_table(accuracies(result, task)))
+        if figures := summaries(result, task):
+            parts += ["Over the set, in %:", _table(figures)]
     parts += ["## Differences whose interval excludes 0", _differences(content["differences"])]
     parts += [f"## Bad rows: {len(result.bad_rows)}"]
     if result.bad_rows:
@@ -72,6 +78,19 @@ def accuracies(result: Evaluation, task: str | None) -> list[list[str]]:
     cells = {(each.name, each.budget): _percent(result.accuracy(each, task)) for each in result.settings}
     names = dict.fromkeys(setting.name for setting in result.settings)
     return [["policy", *budgets], *([name, *(cells.get((name, budget), "") for budget in budgets)] for name in names)]
+
+
+def summaries(result: Evaluation, task: str | None) -> list[list[str]]:
+    """A table with a heading: settings down, the metric's figures of the whole set across; empty without any."""
+    found = {setting: result.summary(setting, task) for setting in result.settings}
+    names = list(next(iter(found.values())))
+    if not names:
+        return []
+    rows = [
+        [setting.name, setting.budget, *("undefined" if each is None else _percent(each) for each in figures.values())]
+        for setting, figures in found.items()
+    ]
+    return [["policy", "budget", *(name.replace("_", " ") for name in names)], *rows]
 
 
 def _percent(estimate: Estimate) -> str:
@@ -100,8 +119,10 @@ def _differences(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _name(row: dict[str, Any]) -> str:
-    alpha = row["alpha"]
-    return f"{row['policy']} {row['budget']}" + ("" if alpha in (None, 0.5) else f", alpha {alpha:g}")
+    alpha = 0.5 if row["alpha"] is None else row["alpha"]
+    setting = Setting(row["policy"], row["budget"], alpha, row["newlines"], row["partitions"], row["positions"])
+    policy, comma, rest = setting.name.partition(",")
+    return f"{policy} {setting.budget}{comma}{rest}"
 
 
 def _table(rows: Iterable[Sequence[str]]) -> str:

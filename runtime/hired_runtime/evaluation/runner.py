@@ -11,16 +11,14 @@ from pathlib import Path
 from hired_edge import __version__
 from hired_edge.budget import Budget
 from hired_edge.bundle import OnBytes, read_manifest
-from hired_edge.errors import CheckpointError, HiredEdgeError, InputError, LimitError
+from hired_edge.errors import CheckpointError, HiredEdgeError, InputError, LimitError, NoSelectionError
 from hired_edge.limits import check_request, resolve_opening
 from hired_edge.manifest import Manifest
-from hired_edge.packing import newline_policy
 from hired_edge.questions import BadRow, Question, check_any_good, read_dataset
-from hired_edge.tiling import tile
 from hired_runtime import model as models
 from hired_runtime.evaluation.answering import Job, RowAnswer, answer
 from hired_runtime.evaluation.intervals import RESAMPLES
-from hired_runtime.evaluation.metrics import metric_named
+from hired_runtime.evaluation.metrics import check_scorable, metric_named
 from hired_runtime.evaluation.record import Identity, Record
 from hired_runtime.evaluation.result import Evaluation
 from hired_runtime.evaluation.settings import Key, Setting
@@ -37,7 +35,6 @@ def evaluate(
     settings: Sequence[Setting],
     *,
     metric: str = "exact",
-    newlines: str | None = None,
     max_new_tokens: int | None = None,
     batch: int | None = None,
     threads: int | None = None,
@@ -58,7 +55,6 @@ def evaluate(
         dataset: a folder with `questions.jsonl`.
         settings: at least one.
         metric: a name in `METRICS`.
-        newlines: newline policy; None = each policy's or the family's own.
         max_new_tokens: of an answer; None = as exported.
         batch: rows at once; None = up to 8, as far as the bundle allows.
         threads, backend: of the engine, where it is opened here; see `hired_runtime.open`.
@@ -79,7 +75,8 @@ def evaluate(
     if not settings:
         raise InputError("no setting to evaluate", expected="at least one", fix="pass a policy and a budget")
     rows = read_dataset(Path(dataset))
-    opened = _opened(model, settings, newlines, max_new_tokens, batch, threads, backend, on_bytes)
+    check_scorable(metric, rows.questions)
+    opened = _opened(model, settings, max_new_tokens, batch, threads, backend, on_bytes)
     pipeline = opened.pipeline
     new_tokens = opened.limits.new_tokens if max_new_tokens is None else max_new_tokens
     size = min(opened.limits.batch, BATCH if batch is None else batch)
@@ -93,30 +90,34 @@ def evaluate(
     identity = Identity(
         bundle=pipeline.manifest.digest,
         questions=rows.sha256,
-        newlines=newlines,
         max_new_tokens=new_tokens,
         engine=pipeline.backend.name,
         hired_edge=__version__,
     )
-    texts: dict[tuple[int, Key], str] = {}
+    answered: dict[tuple[int, Key], tuple[str, int]] = {}
     made = 0
     with nullcontext() if report is None else Record(Path(report), identity, restart=restart) as record:
         if record is not None:
-            texts.update(record.texts)
+            answered.update(record.answers)
         for done, (picture, questions) in enumerate(pictures.items(), 1):
-            jobs = [Job(q.line, prompts[q.line], key) for q in questions for key in keys if (q.line, key) not in texts]
+            jobs = [
+                Job(q.line, prompts[q.line], key) for q in questions for key in keys if (q.line, key) not in answered
+            ]
             answers: list[RowAnswer] = []
             if jobs:
                 try:
                     data = picture.read_bytes()
-                    answers = answer(pipeline, data, jobs, largest, newlines, new_tokens=new_tokens, batch=size)
+                    answers = answer(pipeline, data, jobs, largest, new_tokens=new_tokens, batch=size)
+                except NoSelectionError as error:  # leaving the picture out would favour the other policies' pictures
+                    got = f"{questions[0].image}: {error.got}"
+                    raise LimitError(got, expected=error.expected, fix=error.fix) from None
                 except (InputError, LimitError) as error:
                     bad += [BadRow(each.line, f"{each.image}: {_reason(error)}") for each in questions]
                 except OSError as error:  # pipeline's errors are its own: this is the picture's file
                     bad += [BadRow(each.line, f"{each.image} cannot be read ({error.strerror})") for each in questions]
             if record is not None and answers:
-                record.add((each.job.line, each.job.key, each.text) for each in answers)
-            texts.update({(each.job.line, each.job.key): each.text for each in answers})
+                record.add((each.job.line, each.job.key, each.text, each.visual_tokens) for each in answers)
+            answered.update({(each.job.line, each.job.key): (each.text, each.visual_tokens) for each in answers})
             made += len(answers)
             if on_picture is not None:
                 on_picture(done, len(pictures), len(answers))
@@ -133,7 +134,6 @@ def evaluate(
         "answers": len(good) * len(keys),
         "answers_made_now": made,
         "metric": metric,
-        "newlines": newlines,
         "max_new_tokens": new_tokens,
         "resamples": resamples,
         "seed": seed,
@@ -145,10 +145,9 @@ def evaluate(
         settings=list(settings),
         questions=good,
         bad_rows=bad,
-        texts={key: [texts[each.line, key] for each in good] for key in keys},
-        positions={
-            setting.budget: setting.parsed_budget.max_tokens(pipeline.manifest.vision.tiling) for setting in settings
-        },
+        texts={key: [answered[each.line, key][0] for each in good] for key in keys},
+        visual_tokens={key: [answered[each.line, key][1] for each in good] for key in keys},
+        positions={setting.budget: setting.key.max_tokens(pipeline.manifest.vision.tiling) for setting in settings},
         metric=metric,
         facts=facts,
         resamples=resamples,
@@ -157,14 +156,15 @@ def evaluate(
 
 
 def _largest(settings: Sequence[Setting], manifest: Manifest) -> Budget:
+    """The budget of the setting that takes most of the largest picture; in tokens where it is of the base picture."""
     rules = manifest.vision.tiling
-    return max((setting.key.parsed_budget for setting in settings), key=lambda budget: budget.max_tokens(rules))
+    key = max((setting.key for setting in settings), key=lambda key: key.max_tokens(rules))
+    return key.parsed_budget if key.partitions == "all" else Budget(absolute=key.max_tokens(rules))
 
 
 def _opened(
     model: models.Model | str | os.PathLike[str],
     settings: Sequence[Setting],
-    newlines: str | None,
     new_tokens: int | None,
     batch: int | None,
     threads: int | None,
@@ -176,7 +176,8 @@ def _opened(
     manifest = model.pipeline.manifest if given else read_manifest(Path(model))
     limits = model.limits if given else manifest.limits
     largest, rules = _largest(settings, manifest), manifest.vision.tiling
-    newline_policy(tile(1, 1, rules), newlines)
+    for setting in settings:
+        setting.check(manifest)
     for name, value in (("max_new_tokens", new_tokens), ("batch", batch)):
         if value is not None and value < 1:
             raise InputError(f"{name} {value}", expected="1 or more", fix=f"pass another {name}")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from hired_edge.budget import Budget
 from hired_edge.limits import check_request
 from hired_edge.selection import Selection
-from hired_runtime.backend import Floats
+from hired_runtime.backend import Floats, Ints
 from hired_runtime.pipeline import Pipeline, Timings
+from hired_runtime.positions import check_reach, original_positions, positions_in_force
 from hired_runtime.request import Request
 
 
@@ -49,16 +50,20 @@ def ask(pipeline: Pipeline, request: Request, budget: Budget, *, batch: int, new
         pipeline.turns.take(None)
         timings = Timings()
         rows: list[Floats] = []
+        positions: list[Ints] = []
         for _ in range(batch):
             with timings.stage("preprocess"):
                 prompt = pipeline.prompt.render(request.messages, pictures=pictures)
                 text = len(prompt.ids)
                 check_request(pipeline.limits, visual=0, text=text, new=new_tokens, batch=batch, images=pictures)
-            seen = pipeline.see(request.images, budget, request.newlines, timings)
+            seen = pipeline.see(request.images, budget, request.newlines, timings, request.partitions)
             with timings.stage("select"):
-                selections = seen.select(budget, request.policy, request.alpha, request.newlines)
+                selections = seen.select(budget, request.policy, request.alpha, request.newlines, request.partitions)
                 rows.append(pipeline.splice(prompt, selections))
-        for _ in pipeline.decode(rows, request.sampling, new_tokens, timings):
+                if positions_in_force(request.policy, request.positions) == "original":
+                    positions.append(original_positions(prompt, selections))
+                    check_reach(pipeline.manifest.text, positions[-1], new_tokens)
+        for _ in pipeline.decode(rows, request.sampling, new_tokens, timings, positions or None):
             pass
         timings.mark("total")
     timings.ms.setdefault("decode", 0.0)

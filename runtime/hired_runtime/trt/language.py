@@ -43,13 +43,13 @@ class TrtLanguage:
         self._captured: Any | None = None
         self.graph = self._capture()
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> Floats:
+    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
         batch, tokens, _ = inputs_embeds.shape
         self.rules.check_step(starts, tokens)
         assert batch <= self._batch, batch
         assert tokens <= self._prompt, tokens
         self._cuda.use()
-        self._write(inputs_embeds, starts, last_token)
+        self._write(inputs_embeds, starts, last_token, positions)
         if self._captured is not None and (batch, tokens) == (self._batch, 1):
             self._cuda.launch(self._captured)
         else:
@@ -69,11 +69,11 @@ class TrtLanguage:
     def _context(self, batch: int, tokens: int) -> Context:
         return self._decode if (batch, tokens) == (self._batch, 1) else self._prefill
 
-    def _write(self, inputs_embeds: Floats, starts: Ints, last_token: Ints) -> None:
+    def _write(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> None:
         """Puts a step's inputs into page-locked memory, in the graph's own types."""
         batch, tokens, _ = inputs_embeds.shape
         fields = self._addresses.inputs(batch, tokens).fields
-        for name, array in self.rules.step_inputs(inputs_embeds, starts, last_token, fields).items():
+        for name, array in self.rules.step_inputs(inputs_embeds, starts, last_token, fields, positions).items():
             fields[name].of(self._host_inputs.bytes)[:] = array
 
     def _bind(self, batch: int, tokens: int) -> None:
