@@ -63,10 +63,16 @@ def wheel() -> Path:
     return built
 
 
-def environment(name: str, requirements: Sequence[str], interpreter: str = sys.executable) -> Path:
-    """The interpreter of a virtual environment that holds `requirements` and the wheel, and nothing else."""
+def environment(
+    name: str, requirements: Sequence[str], interpreter: str = sys.executable, *, alone: Sequence[str] = ()
+) -> Path:
+    """The interpreter of a virtual environment that holds `requirements` and the wheel, and nothing else.
+
+    Args:
+        alone: requirements that are installed without what they depend on.
+    """
     version = checked(interpreter, "-c", "import sys; print(sys.version, sys.base_prefix)")
-    key = hashlib.sha256("\n".join([version, *sorted(requirements)]).encode()).hexdigest()[:12]
+    key = hashlib.sha256("\n".join([version, *sorted(requirements), *sorted(alone)]).encode()).hexdigest()[:12]
     folder = FOLDER / f"{name}-{key}"
     python = folder / "bin" / "python"
     with _lock(name):
@@ -75,6 +81,8 @@ def environment(name: str, requirements: Sequence[str], interpreter: str = sys.e
                 shutil.rmtree(stale)
             checked(interpreter, "-m", "venv", folder)
             _pip_install(python, "--only-binary", ":all:", *requirements)
+            if alone:
+                _pip_install(python, "--only-binary", ":all:", "--no-deps", *alone)
             (folder / "complete").touch()
         built, installed = hashlib.sha256(wheel().read_bytes()).hexdigest(), folder / "wheel"
         if not installed.exists() or installed.read_text() != built:
