@@ -19,7 +19,7 @@ help:
 	@echo "make test-all  run the slow tests too"
 	@echo "make lint      ruff, pyright and import-linter"
 	@echo "make format    rewrite the sources as ruff formats them"
-	@echo "make accuracy  measure the demonstration model again: every report in demo/accuracy (ten minutes)"
+	@echo "make accuracy  measure the demonstration model again: docs/accuracy.md (an hour; goes on where it was stopped)"
 	@echo "make newcomer  make demo and make test on a fresh clone of HEAD, timed"
 	@echo "make arm64-check  install and test in an arm64 userland under qemu (docs/arm64.md; root, half an hour)"
 	@echo "make gpu-check on a machine with an NVIDIA GPU: its tests, doctor, a comparison with PyTorch (docs/gpu.md)"
@@ -51,28 +51,12 @@ format: $(DEV)
 	.venv-dev/bin/ruff check --fix .
 	.venv-dev/bin/ruff format .
 
-# The reports that README and demo/README.md quote. Seeds from 1000 on were not seen in training.
-QUESTIONS := demo/output/questions
-SCENES = .venv-dev/bin/python -m demo.scenes --out $(QUESTIONS)/
-EVAL = .venv-dev/bin/hired-edge eval --restart --report demo/accuracy/
+# Every report that README.md, demo/README.md and docs/accuracy.md quote, and those pages' tables and plots. Goes on where
+# it was stopped. ACCURACY_ARGS="--only policies,alpha --no-cost" measures a part.
+ACCURACY_ARGS ?=
 
 accuracy: $(DEV)
-	$(SCENES)held-out --seed 1000 --count 200
-	$(SCENES)regression --seed 1001 --count 40
-	for kind in held-out-fonts long letters; do $(SCENES)$$kind --seed 1000 --count 100 --variant $$kind || exit 1; done
-	$(EVAL)policies demo/bundle $(QUESTIONS)/held-out \
-	    --policies full,hired,hired-2024,top-cls,uniform,random --budgets 100%,40%,20%,10%,5%
-	$(EVAL)alpha demo/bundle $(QUESTIONS)/held-out --policies full,hired --budgets 20%,64 --alpha 0,0.25,0.5,0.75,1
-	$(EVAL)no-newlines demo/bundle $(QUESTIONS)/held-out \
-	    --policies full,hired,random --budgets 40%,20%,10%,5% --newlines none
-	$(EVAL)regression demo/bundle $(QUESTIONS)/regression --policies full,hired,random --budgets 100%,20%
-	for kind in held-out-fonts long letters; do \
-	    $(EVAL)$$kind demo/bundle $(QUESTIONS)/$$kind --policies full,hired --budgets 20% || exit 1; done
-	for precision in int8 int4; do \
-	    .venv-dev/bin/python -m demo.training.bundle --precision $$precision --out demo/output/$$precision && \
-	    $(EVAL)$$precision demo/output/$$precision $(QUESTIONS)/held-out --policies full,hired --budgets 40%,20%,10% \
-	    || exit 1; done
-	.venv-dev/bin/python -m demo.tables
+	.venv-dev/bin/python -m demo.measuring $(ACCURACY_ARGS)
 
 newcomer:
 	@set -e; \

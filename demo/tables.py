@@ -6,46 +6,14 @@ notices a figure that no report has.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from pathlib import Path
 
+from demo.measuring.tables import TABLES as ACCURACY_TABLES
+from demo.reports import ROOT, Report, spaced, table
 from demo.scenes.questions import TASKS
 
-ROOT = Path(__file__).resolve().parent.parent
-ACCURACY = ROOT / "demo/accuracy"
-PAGES = (ROOT / "README.md", ROOT / "demo/README.md")
+PAGES = (ROOT / "README.md", ROOT / "demo/README.md", ROOT / "docs/accuracy.md")
 _PLACE = re.compile(r"(<!-- figures: (\S+) -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-
-POLICIES = {"full": "all tokens", "hired": "`hired`", "hired-2024": "`hired-2024`", "top-cls": "`top-cls`"} | {
-    name: f"`{name}`" for name in ("uniform", "random")
-}
-
-
-class Report:
-    """A `report.json`, by setting and task."""
-
-    def __init__(self, name: str) -> None:
-        content = json.loads((ACCURACY / name / "report.json").read_text(encoding="utf-8"))
-        self.facts = content["run"]
-        self._rows = {(row["policy"], row["budget"], row["alpha"], row["task"]): row for row in content["rows"]}
-
-    def cells(self, policy: str, budget: str, alpha: float | None = None) -> list[str]:
-        """Accuracies of each task with their intervals, in %."""
-        if alpha is None and policy.startswith("hired"):
-            alpha = 0.5
-        rows = [self._rows[policy, budget, alpha, task] for task in TASKS]
-        return [f"{100 * row['accuracy']:.0f} ({100 * row['low']:.0f}-{100 * row['high']:.0f})" for row in rows]
-
-    def plain(self, policy: str, budget: str) -> list[str]:
-        """The same without intervals."""
-        return [cell.split(" ")[0] for cell in self.cells(policy, budget)]
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def budgets() -> str:
@@ -54,49 +22,49 @@ def budgets() -> str:
     rows = [["100 %", *report.cells("full", "100%"), report.plain("full", "100%")[0]]]
     for budget in ("40%", "20%", "10%"):
         random = report.plain("random", budget)[TASKS.index("read")]
-        rows.append([budget.replace("%", " %"), *report.cells("hired", budget), random])
-    return _table(["budget", *TASKS, "read, tokens at random"], rows)
+        rows.append([spaced(budget), *report.cells("hired", budget), random])
+    return table(["budget", *TASKS, "read, tokens at random"], rows)
 
 
 def policies() -> str:
     """Every policy at every budget."""
     report = Report("policies")
-    rows = [["100 %", POLICIES["full"], *report.cells("full", "100%")]]
+    rows = [["100 %", "all tokens", *report.cells("full", "100%")]]
     for budget in ("40%", "20%", "10%", "5%"):
-        for policy in ("hired", "hired-2024", "top-cls", "uniform", "random"):
-            rows.append([budget.replace("%", " %"), POLICIES[policy], *report.cells(policy, budget)])
-    return _table(["budget", "policy", *TASKS], rows)
+        for policy in ("hired", "hired-placed", "hired-2024", "top-cls", "uniform", "random"):
+            rows.append([spaced(budget), f"`{policy}`", *report.cells(policy, budget)])
+    return table(["budget", "policy", *TASKS], rows)
 
 
 def alphas() -> str:
     """The base picture's share of 20 %; and the whole base picture alone, without any tile."""
     report = Report("alpha")
-    rows = [[f"{alpha:g}", *report.cells("hired", "20%", alpha)] for alpha in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    rows.append(["base picture alone, 64 tokens", *report.cells("hired", "64", 1.0)])
-    return _table(["alpha at 20 %", *TASKS], rows)
+    rows = [[f"{alpha:g}", *report.cells("hired", "20%", alpha=alpha)] for alpha in (0.0, 0.2, 0.4, 0.5, 0.6, 0.8, 1.0)]
+    rows.append(["base picture alone, 64 tokens", *Report("base").cells("full", "100%", partitions="base")])
+    return table(["alpha at 20 %", *TASKS], rows)
 
 
 def newlines() -> str:
     """`hired` with and without the newlines of the mosaic's rows."""
-    with_them, without = Report("policies"), Report("no-newlines")
+    report = Report("newlines")
     rows = []
     for budget in ("40%", "20%", "10%", "5%"):
-        shown = budget.replace("%", " %")
-        rows.append([shown, "kept rows (default)", *with_them.cells("hired", budget)])
-        rows.append([shown, "none", *without.cells("hired", budget)])
-    return _table(["budget", "newlines", *TASKS], rows)
+        shown = spaced(budget)
+        rows.append([shown, "kept rows (default)", *report.cells("hired", budget)])
+        rows.append([shown, "none", *report.cells("hired", budget, newlines="none")])
+    return table(["budget", "newlines", *TASKS], rows)
 
 
 def precisions() -> str:
     """fp32 beside int8 and int4."""
-    reports = {"fp32": Report("policies"), "int8": Report("int8"), "int4": Report("int4")}
+    reports = {"fp32": Report("fp32"), "int8": Report("int8"), "int4": Report("int4")}
     rows = [["100 %", name, *report.cells("full", "100%")] for name, report in reports.items()]
     rows += [
-        [budget.replace("%", " %"), name, *report.cells("hired", budget)]
+        [spaced(budget), name, *report.cells("hired", budget)]
         for budget in ("40%", "20%", "10%")
         for name, report in reports.items()
     ]
-    return _table(["budget", "precision", *TASKS], rows)
+    return table(["budget", "precision", *TASKS], rows)
 
 
 def strangers() -> str:
@@ -106,7 +74,7 @@ def strangers() -> str:
     for name, what in kinds.items():
         report = Report(name)
         rows.append([what, report.cells("full", "100%")[0], report.cells("hired", "20%")[0]])
-    return _table(["read, codes of", "100 %", "`hired` 20 %"], rows)
+    return table(["read, codes of", "100 %", "`hired` 20 %"], rows)
 
 
 TABLES = {
@@ -116,6 +84,7 @@ TABLES = {
     "newlines": newlines,
     "precisions": precisions,
     "strangers": strangers,
+    **ACCURACY_TABLES,
 }
 
 

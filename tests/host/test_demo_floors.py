@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from demo.tables import ACCURACY
+from demo.reports import ACCURACY
 from demo.training.bundle import BUNDLE
 from hired_edge.bundle import read_manifest
 
-REPORTS = ("policies", "alpha", "no-newlines", "regression", "held-out-fonts", "long", "letters")
+REPORTS = (
+    *("policies", "others", "positions", "changes", "newlines", "alpha", "alpha-placed", "allocation", "base"),
+    *("fp32", "regression", "held-out-fonts", "long", "letters"),
+)
 
 
 def rows(name: str) -> dict[tuple[str, str, str], dict[str, Any]]:
