@@ -63,7 +63,7 @@ def ours(asked: tuple[Job, Sequence[str]], report: Callable[[str], None]) -> lis
             seen = pipeline.see(request.images, budget, request.newlines, Timings())
             (selection,) = seen.select(budget, request.policy, request.alpha, request.newlines)
             maps = (seen.maps[0].allocation.copy(), seen.maps[0].selection.copy())
-            row = pipeline.splice(prompt, [selection])
+            row = pipeline.splice(prompt, [selection], seen.gather)
             steps = pipeline.decode([row], SamplingOptions(), job.asked.new_tokens, Timings())
             tokens = [token for (token,) in steps]
         found.append(Witness("ours", tokens, selection.gather, selection.visual_tokens, maps, None))

@@ -64,7 +64,7 @@ class Ours:
             with timings.stage("select"):
                 selections = seen.select(parse_budget(budget), "hired", 0.5, None)
             with timings.stage("splice"):
-                pipeline.splice(prompt, selections)
+                pipeline.splice(prompt, selections, seen.gather)
         return {name: ms / 1e3 for name, ms in timings.ms.items()}
 
     def policies(self, budget: str, names: list[str], repeats: int) -> dict[str, list[float]]:

@@ -115,7 +115,7 @@ def _run(
             prompt = pipeline.prompt.render(messages(question.prompt), pictures=1)
             for budget in BUDGETS:
                 selection = seen.select(parse_budget(budget), POLICY, ALPHA, None)
-                row, tokens = pipeline.splice(prompt, selection), given(question, budget)
+                row, tokens = pipeline.splice(prompt, selection, seen.gather), given(question, budget)
                 if tokens is None:
                     tokens = _greedy(pipeline, row)
                 made.append(Forced(question, budget, tokens, _logits(pipeline, row, tokens)))

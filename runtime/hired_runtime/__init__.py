@@ -12,5 +12,6 @@ from __future__ import annotations
 from hired_runtime.model import Model, open
 from hired_runtime.pipeline import Answer, Generation, Request
 from hired_runtime.sampling import SamplingOptions
+from hired_runtime.session import Session
 
-__all__ = ["Answer", "Generation", "Model", "Request", "SamplingOptions", "open"]
+__all__ = ["Answer", "Generation", "Model", "Request", "SamplingOptions", "Session", "open"]

@@ -42,7 +42,9 @@ class VisionEngine(Protocol):
 class LanguageEngine(Protocol):
     """The decoder with its cache. A step writes the cache first, then attends to it."""
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
+    def step(
+        self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None, first: int = 0
+    ) -> Floats:
         """One prefill or decode step.
 
         Args:
@@ -50,10 +52,15 @@ class LanguageEngine(Protocol):
             starts: (B) first cache slot of each row.
             last_token: (B) index in S of each row's last real token.
             positions: (B, S) of each token in the rotary embedding; None for those of its slots.
+            first: row of the cache that the first of these rows is; the others follow it.
 
         Returns:
             logits (B, V) of each row's last token, valid until the next step.
         """
+        ...
+
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        """Copies the first `tokens` slots of a row of the cache to another row; False where the engine cannot."""
         ...
 
     def reset(self) -> None:

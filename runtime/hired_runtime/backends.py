@@ -44,8 +44,8 @@ def choose(bundle: str | os.PathLike[str], asked: str | None = None) -> Name:
     return "onnxruntime"
 
 
-def load(name: Name, bundle: Bundle, limits: Limits, threads: int | None = None) -> Backend:
-    """Loads the chosen engine of a verified bundle. `threads` are ONNX Runtime's.
+def load(name: Name, bundle: Bundle, limits: Limits, threads: int | None = None, spinning: bool = True) -> Backend:
+    """Loads the chosen engine of a verified bundle. `threads` and `spinning` are ONNX Runtime's.
 
     Raises:
         BundleError: the graphs or engines cannot be loaded here.
@@ -58,7 +58,7 @@ def load(name: Name, bundle: Bundle, limits: Limits, threads: int | None = None)
         return backend.load(bundle, limits)
     from hired_runtime import ort
 
-    return ort.load(bundle, limits, threads)
+    return ort.load(bundle, limits, threads, spinning)
 
 
 def has_engines(bundle: Path) -> bool:

@@ -105,6 +105,11 @@ class KVCache(CacheRules):
         for array in self.arrays:
             array.fill(0)
 
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        for array in self.arrays:
+            array[target, :, :tokens] = array[source, :, :tokens]
+        return True
+
     def places(self, batch: int, first: int = 0) -> list[Place]:
         """Where `batch` rows from `first` on lie."""
         rows = [array[first : first + batch] for array in self.arrays]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from hired_edge.budget import Budget, parse_budget
@@ -15,6 +16,7 @@ from hired_runtime.pictures import PictureSource
 from hired_runtime.pipeline import Answer, Generation, Pipeline, Request
 from hired_runtime.prompt import question
 from hired_runtime.sampling import SamplingOptions
+from hired_runtime.session import Session
 
 
 def open(
@@ -23,7 +25,9 @@ def open(
     visual_tokens: Budget | str | int | None = None,
     batch: int = 1,
     images: int | None = None,
+    pictures: int | None = None,
     threads: int | None = None,
+    spinning: bool = True,
     backend: str | None = None,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Model:
@@ -34,7 +38,10 @@ def open(
         visual_tokens: the budget that the cache is sized by ("20%", 576); None = the largest one exported.
         batch: rows of the cache.
         images: pictures of a request, which a percentage is multiplied by; None = as many as exported.
+        pictures: whose features stay in the engine for further questions; None = a request's. Each takes as much memory
+            as its tiles have features: 47 MB for LLaVA-NeXT-7B in fp32.
         threads: of the engine, on the CPU; None = its own choice.
+        spinning: whether they wait for each other by spinning: faster alone, slower where other threads need the cores.
         backend: "onnxruntime" or "tensorrt"; None = TensorRT where engines were built into the bundle and a GPU is
             present, else ONNX Runtime.
         on_bytes: progress of the verification, in bytes.
@@ -53,7 +60,9 @@ def open(
     exported = [parse_budget(text) for text in manifest.limits.budgets]
     default = asked or max(exported, key=lambda budget: budget.max_tokens(rules, manifest.limits.images))
     limits = resolve_opening(manifest.limits, rules, visual=default, batch=batch, images=images)
-    return Model(Pipeline(verified, limits, backends.load(chosen, verified, limits, threads), default))
+    slots = max(limits.images, pictures or 0)
+    engines = backends.load(chosen, verified, replace(limits, images=slots), threads, spinning)
+    return Model(Pipeline(verified, limits, engines, default, slots))
 
 
 class Model:
@@ -88,6 +97,15 @@ class Model:
     def chat(self, messages: Sequence[dict[str, Any]], images: Sequence[PictureSource] = (), **options: Any) -> Answer:
         """Answers a conversation: {"role", "content"} messages, a content being a string or text and image parts."""
         return self.pipeline.generate(Request(messages, images, **options)).answer
+
+    def session(self, images: Sequence[PictureSource] = (), **options: Any) -> Session:
+        """A conversation about pictures, whose follow-ups cost their own tokens alone.
+
+        Args:
+            images: shown with the first question.
+            options: `system`, a system message, and those of `Request` for every question.
+        """
+        return Session(self.pipeline, images, **options)
 
 
 __all__ = ["Model", "SamplingOptions", "open"]

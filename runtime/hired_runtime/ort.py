@@ -31,7 +31,7 @@ WINDOW_SINCE = (1, 24)
 WARNINGS_OFF = 3  # ONNX Runtime's severity: errors only
 
 
-def load(bundle: Bundle, limits: Limits, threads: int | None = None) -> Backend:
+def load(bundle: Bundle, limits: Limits, threads: int | None = None, spinning: bool = True) -> Backend:
     """Loads both graphs of a verified bundle.
 
     Raises:
@@ -39,8 +39,8 @@ def load(bundle: Bundle, limits: Limits, threads: int | None = None) -> Backend:
     """
     _check_window(bundle.manifest)
     provider = choose_provider(bundle.manifest)
-    vision = OrtVision(bundle, limits, threads, provider)
-    language = OrtLanguage(bundle, limits, threads, provider)
+    vision = OrtVision(bundle, limits, threads, provider, spinning)
+    language = OrtLanguage(bundle, limits, threads, provider, spinning)
     name = f"onnxruntime {ort.__version__} {provider}"
     return Backend(vision, language, name, bundle.manifest.cache_length(limits), _nothing)
 
@@ -64,7 +64,7 @@ def _check_window(manifest: Manifest) -> None:
         )
 
 
-def session_options(threads: int | None) -> ort.SessionOptions:
+def session_options(threads: int | None, spinning: bool = True) -> ort.SessionOptions:
     """Of both graphs. `threads`: None = ONNX Runtime's own choice, as many as there are cores."""
     options = ort.SessionOptions()
     options.log_severity_level = WARNINGS_OFF
@@ -72,18 +72,21 @@ def session_options(threads: int | None) -> ort.SessionOptions:
     options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
     # The cache and the large activations are ours; an arena would only hold on to the peak of a prefill.
     options.enable_cpu_mem_arena = False
+    if not spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     return options
 
 
-def _session(path: Path, threads: int | None, provider: str) -> ort.InferenceSession:
+def _session(path: Path, threads: int | None, provider: str, spinning: bool) -> ort.InferenceSession:
     with reported(
         f"load {path.name}",
         expected="a version that runs this bundle's opset (1.23.2 or newer for --target cpu)",
         fix="upgrade onnxruntime, or export again with this version's hired-edge",
     ):
-        return ort.InferenceSession(str(path), session_options(threads), providers=session_providers(provider))
+        options = session_options(threads, spinning)
+        return ort.InferenceSession(str(path), options, providers=session_providers(provider))
 
 
 def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
@@ -97,9 +100,11 @@ def _bind(binding: Any, direction: str, name: str, array: NDArray) -> None:
 class OrtVision:
     """The vision graph. Features of every picture of a request are kept until the next one overwrites them."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None, provider: str = CPU) -> None:
+    def __init__(
+        self, bundle: Bundle, limits: Limits, threads: int | None, provider: str = CPU, spinning: bool = True
+    ) -> None:
         manifest = bundle.manifest
-        self._session = _session(bundle.path(manifest.vision_graph.file), threads, provider)
+        self._session = _session(bundle.path(manifest.vision_graph.file), threads, provider, spinning)
         patches, width = manifest.vision.tiling.patches_per_tile, manifest.text.hidden_size
         self._dtype = np.dtype(manifest.text.activation_dtype)
         self._features = np.zeros((limits.images, limits.tiles, patches, width), self._dtype)
@@ -143,9 +148,11 @@ class OrtVision:
 class OrtLanguage:
     """The language graph and its cache."""
 
-    def __init__(self, bundle: Bundle, limits: Limits, threads: int | None, provider: str = CPU) -> None:
+    def __init__(
+        self, bundle: Bundle, limits: Limits, threads: int | None, provider: str = CPU, spinning: bool = True
+    ) -> None:
         text, graph = bundle.manifest.text, bundle.manifest.language_graph(limits)
-        self.use(_session(bundle.path(graph.file), threads, provider))
+        self.use(_session(bundle.path(graph.file), threads, provider, spinning))
         self._inputs = set(graph.inputs)
         self._text = text
         slots = bundle.manifest.cache_length(limits)
@@ -164,17 +171,20 @@ class OrtLanguage:
         self.session, self._binding = session, session.io_binding()
         self._bound_rows = slice(0, 0)
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
+    def step(
+        self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None, first: int = 0
+    ) -> Floats:
         batch, tokens, _ = inputs_embeds.shape
         self.cache.check_step(starts, tokens)
+        assert first + batch <= len(self._logits), (first, batch)
         embeds = inputs_embeds.astype(self._text.activation_dtype, copy=False)
         if tokens == 1 or self.chunk is None or batch * tokens <= self.chunk:
-            self._run(slice(0, batch), embeds, starts, last_token, positions)
+            self._run(slice(first, first + batch), embeds, starts, last_token, positions)
         else:
             for row in range(batch):
                 own = None if positions is None else positions[row]
-                self._run_in_chunks(row, embeds[row, : last_token[row] + 1], starts[row], self.chunk, own)
-        return self._logits[:batch]
+                self._run_in_chunks(first + row, embeds[row, : last_token[row] + 1], starts[row], self.chunk, own)
+        return self._logits[first : first + batch]
 
     def _run_in_chunks(self, row: int, embeds: NDArray, start: int, chunk: int, positions: Ints | None) -> None:
         """One row's tokens (S, D), without padding: GroupQueryAttention takes a past and more than one token of one
@@ -221,6 +231,9 @@ class OrtLanguage:
         for present, update in zip(self.cache.names.present, updates, strict=True):
             _bind(self._binding, "output", present, update)
         return updates
+
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        return self.cache.copy(source, target, tokens)
 
     def reset(self) -> None:
         self.cache.reset()

@@ -37,6 +37,9 @@ class DeviceCache(CacheRules):
             for value in self._values:
                 value.update_inplace(self._zeros)
 
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        return False  # ONNX Runtime's Python interface copies whole tensors alone
+
     def places(self, batch: int, first: int = 0) -> list[Place]:
         """Where `batch` rows from `first` on lie."""
         shape, skipped = (batch, *self._zeros.shape[1:]), first * self._zeros[0].nbytes

@@ -9,6 +9,7 @@ Knows nothing of models, tiles or budgets.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import io
 import os
@@ -19,6 +20,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
@@ -26,7 +28,23 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from hired_edge.errors import InputError
 
-PictureSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image"
+
+@dataclass(frozen=True, eq=False)
+class KnownPicture:
+    """A picture whose contents were read once and are known by their digest (`read_picture`).
+
+    Args:
+        source: the bytes of a file, or an upright RGB picture.
+        digest: SHA-256 of what it shows.
+        name: for messages.
+    """
+
+    source: bytes | Image.Image
+    digest: bytes
+    name: str
+
+
+PictureSource: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | KnownPicture"
 
 #: 100 megapixels: 400 MB once decoded (Pillow keeps four bytes a pixel).
 MAX_PIXELS = 100_000_000
@@ -58,7 +76,8 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Imag
     """Loads one picture, upright and in RGB.
 
     Args:
-        source: a path, the bytes of a file, or a PIL picture of any mode (it is left unchanged).
+        source: a path, the bytes of a file, or a PIL picture of any mode (it is left unchanged); or what `read_picture`
+            made of one.
         max_pixels: refuse a picture whose header promises more (or a side over `MAX_SIDE`). Pillow's own limit, twice
             `PIL.Image.MAX_IMAGE_PIXELS`, holds as well.
 
@@ -68,17 +87,16 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Imag
     Raises:
         InputError: the source is not there, not readable, not a whole picture, or too large.
     """
+    if isinstance(source, KnownPicture):
+        if isinstance(source.source, Image.Image):
+            return source.source
+        return _decode(io.BytesIO(source.source), source.name, max_pixels)
     if isinstance(source, Image.Image):
         _check_size(source.size, "the picture", max_pixels)
         with _damage_reported("the picture"):
             return _to_rgb(ImageOps.exif_transpose(source))
     if isinstance(source, bytes):
-        name = f"the picture's data ({len(source)} bytes)"
-        if not source:
-            raise InputError(
-                "the picture's data is empty (0 bytes)", expected=_EXPECTED, fix="pass the file's whole contents"
-            )
-        return _decode(io.BytesIO(source), name, max_pixels)
+        return _decode(io.BytesIO(source), _name_of_data(source), max_pixels)
     if isinstance(source, (str, os.PathLike)):
         name = _short(os.fspath(source))
         with _open_file(source, name) as file:
@@ -88,6 +106,35 @@ def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Imag
         expected="a path, the bytes of a picture file, or a PIL picture",
         fix="for an array, pass PIL.Image.fromarray(array)",
     )
+
+
+def read_picture(source: PictureSource) -> KnownPicture:
+    """Reads a picture's contents, without decoding a file's.
+
+    Raises:
+        InputError: the source is not there or not readable; a PIL picture that is too large.
+    """
+    if isinstance(source, KnownPicture):
+        return source
+    if isinstance(source, (str, os.PathLike)):
+        name = _short(os.fspath(source))
+        with _open_file(source, name) as file, _damage_reported(name):
+            data = file.read()
+    elif isinstance(source, bytes):
+        name, data = _name_of_data(source), source
+    else:
+        picture = load_picture(source)  # also refuses what is no picture
+        digest = hashlib.sha256(f"RGB {picture.width}x{picture.height} ".encode() + picture.tobytes()).digest()
+        return KnownPicture(picture, digest, "the picture")
+    return KnownPicture(data, hashlib.sha256(data).digest(), name)
+
+
+def _name_of_data(data: bytes) -> str:
+    if not data:
+        raise InputError(
+            "the picture's data is empty (0 bytes)", expected=_EXPECTED, fix="pass the file's whole contents"
+        )
+    return f"the picture's data ({len(data)} bytes)"
 
 
 def _open_file(source: str | os.PathLike[str], name: str) -> BinaryIO:
@@ -121,6 +168,19 @@ def _open_file(source: str | os.PathLike[str], name: str) -> BinaryIO:
         raise InputError(
             f"{name} cannot be opened ({_reason(error)})", expected=_EXPECTED, fix="check the path"
         ) from None
+
+
+@contextmanager
+def picture_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """What a picture file says about itself (`format`, `size`, `is_animated`): not a pixel is decoded.
+
+    Raises:
+        InputError: no picture, a damaged header, or more pixels than `max_pixels`.
+    """
+    name = f"the picture's data ({len(data)} bytes)"
+    with _damage_reported(name), _open_header(io.BytesIO(data), name, max_pixels) as picture:
+        _check_size(picture.size, name, max_pixels)
+        yield picture
 
 
 def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:

@@ -1,18 +1,15 @@
 """picture -> tiles -> vision engine -> allocate -> select -> splice -> prefill -> decode, in that order, each timed.
 
-A request is one row. `see`, `splice` and `decode` are steps of their own for whoever puts several rows together
-(`hired_runtime.evaluation`). Conversations that reuse a prefix are not here yet.
+A request is one row of the cache. `prepare` is all of a request that comes before the language engine; rows are then
+filled and decoded side by side (`hired_runtime.continuous`). `see`, `splice` and `decode` are steps of their own for
+whoever measures them or puts several questions about one picture together (`hired_runtime.evaluation`).
 """
 
 from __future__ import annotations
 
-import resource
-import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,101 +18,135 @@ from hired_edge.bundle import Bundle
 from hired_edge.limits import Limits, check_request
 from hired_edge.merging import merge_rows
 from hired_edge.packing import newline_policy
-from hired_edge.selection import Selection, select
-from hired_edge.tiling import Tiling, tile
-from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
+from hired_edge.selection import Selection
+from hired_edge.tiling import Tiling
+from hired_runtime.backend import Backend, Floats, Ints
+from hired_runtime.continuous import Batcher
 from hired_runtime.embedding import Embedding
+from hired_runtime.encoder_cache import EncoderCache
 from hired_runtime.generation import Generation, Turns
-from hired_runtime.pictures import PictureSource, load_picture
+from hired_runtime.pictures import PictureSource
 from hired_runtime.positions import check_reach, original_positions, padded_positions, positions_in_force
-from hired_runtime.preprocess import pixel_values
+from hired_runtime.prefix import Names, names_of
 from hired_runtime.prompt import EncodedPrompt, PromptTemplate
 from hired_runtime.request import Answer, Request
 from hired_runtime.sampling import Sampler, SamplingOptions
-from hired_runtime.text import TextStream
+from hired_runtime.seen import Gather, Seen
+from hired_runtime.timings import STAGES, Timings
 
-STAGES = ("preprocess", "vision", "select", "prefill", "decode")
-
-
-@dataclass
-class Timings:
-    """Milliseconds by stage; `ttft` and `total` count from the start of the request."""
-
-    started: float = field(default_factory=time.perf_counter)
-    ms: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.ms[name] = self.ms.get(name, 0.0) + 1e3 * (time.perf_counter() - start)
-
-    def mark(self, name: str) -> None:
-        self.ms[name] = 1e3 * (time.perf_counter() - self.started)
+MOST_SELECTIONS = 64
+"""Selections that are kept of earlier requests: 70 KB each for LLaVA-NeXT's largest picture."""
 
 
-class Seen(NamedTuple):
-    """Pictures that the vision engine has seen; it holds their features, a slot each, until it sees others.
+class Prepared(NamedTuple):
+    """A request before the language engine.
 
     Args:
-        tilings: one a picture; it has T tiles of N patches.
-        maps: one a picture, (T, N) float32 each; the engine's own memory, as the features are.
-        features: one a picture: fetches them all, (T, N, D) float32.
+        prompt: encoded, with a place for each picture.
+        selections: one a picture.
+        gather: one a picture: rows of its features.
+        names: what every position of the spliced prompt is known by, (S, 4).
+        positions: of each in the rotary embedding, (S,).
+        new_tokens: that may be made.
     """
 
-    tilings: list[Tiling]
-    maps: list[AttentionMaps]
-    features: list[Callable[[], Floats]]
-
-    def select(
-        self, budget: Budget, policy: str, alpha: float | str, newlines: str | None, partitions: str = "all"
-    ) -> list[Selection]:
-        """Allocate and select: see `hired_edge.selection.select`."""
-        allocation, selection = [each.allocation for each in self.maps], [each.selection for each in self.maps]
-        return select(
-            self.tilings,
-            allocation,
-            selection,
-            budget,
-            policy,
-            alpha,
-            newlines,
-            partitions,
-            features=self.features,
-            keys=[each.keys for each in self.maps],
-        )
+    prompt: EncodedPrompt
+    selections: list[Selection]
+    gather: list[Gather]
+    names: Names
+    positions: Ints
+    new_tokens: int
 
 
 class Pipeline:
-    """An opened bundle's engines, prompt and tables, put together. `hired_runtime.open` makes one."""
+    """An opened bundle's engines, prompt and tables, put together. `hired_runtime.open` makes one.
 
-    def __init__(self, bundle: Bundle, limits: Limits, backend: Backend, default_budget: Budget) -> None:
+    Args:
+        default_budget: of a request that has none.
+        pictures: whose features the vision engine has room for.
+    """
+
+    def __init__(self, bundle: Bundle, limits: Limits, backend: Backend, default_budget: Budget, pictures: int) -> None:
         manifest = bundle.manifest
         self.bundle, self.manifest, self.limits, self.backend = bundle, manifest, limits, backend
         self._default_budget = default_budget
         self.embedding = Embedding(bundle)
         self.prompt = PromptTemplate.open(bundle.root, manifest.prompt, image_token=manifest.image_token)
         self.turns = Turns()
+        self.encoder_cache = EncoderCache(manifest, pictures, lambda: self.backend.vision)
+        self._selections: OrderedDict[Any, list[Selection]] = OrderedDict()
+        self.batcher = Batcher(self)
 
     def generate(self, request: Request) -> Generation:
         """Starts a request; work is done as the generation is iterated.
 
         Raises (while iterating): InputError, LimitError.
         """
-        return Generation(self._run(request), self.turns)
+        return Generation(self.run(request), self.turns)
 
-    def look(self, request: Request) -> list[Selection]:
+    def run(self, request: Request) -> Generator[str, None, Answer]:
+        """As `generate`, for whoever keeps turns in another way. Unfinished requests are given up."""
+        self.batcher.clear()
+        running = self.batcher.start(request)
+        try:
+            while True:
+                if piece := running.take():
+                    yield piece
+                if running.answer is not None:
+                    return running.answer
+                self.batcher.step()
+        finally:
+            self.batcher.drop(running)  # a reader that stops listening
+
+    def look(self, request: Request, timings: Timings | None = None) -> list[Selection]:
         """The first half of a request: which visual tokens of its pictures would be kept."""
         with self.turns.lock:  # the vision engine holds one request's features
-            return self._look(request, Timings())
+            return self._look(request, timings or Timings())[0]
 
-    def _look(self, request: Request, timings: Timings) -> list[Selection]:
+    def _look(self, request: Request, timings: Timings) -> tuple[list[Selection], Seen, list[bytes]]:
+        """The selections, what was seen, and what its pictures are known by."""
         budget = request.budget or self._default_budget
-        seen = self.see(request.images, budget, request.newlines, timings, request.partitions)
+
+        def check(tilings: list[Tiling]) -> None:
+            self._check_visual(tilings, budget, request.newlines)
+
+        seen, keys = self.encoder_cache.see(request.images, request.partitions, check, timings, reuse=request.reuse)
         with timings.stage("select"):
-            return seen.select(budget, request.policy, request.alpha, request.newlines, request.partitions)
+            how = (budget, request.policy, request.alpha, request.newlines, request.partitions)
+            selections = self._selections.get((*keys, *how)) or seen.select(*how)
+            if request.reuse and all(each.merge is None for each in selections):  # a merge may be large
+                self._selections[(*keys, *how)] = selections
+                self._selections.move_to_end((*keys, *how))
+                if len(self._selections) > MOST_SELECTIONS:
+                    self._selections.popitem(last=False)
+        return selections, seen, [key.digest + key.partitions.encode() for key in keys]
+
+    def prepare(self, request: Request, timings: Timings) -> Prepared:
+        """Everything of a request but the language engine. Call it with `turns.lock` held.
+
+        Raises:
+            InputError, LimitError, BundleError: whatever is wrong with the request, or fails.
+        """
+        new_tokens = self.limits.new_tokens if request.max_new_tokens is None else request.max_new_tokens
+        with timings.stage("preprocess"):
+            prompt = self.prompt.render(request.messages, pictures=len(request.images))
+            check_request(self.limits, visual=0, text=len(prompt.ids), new=new_tokens, images=len(request.images))
+        selections, seen, pictures = self._look(request, timings)
+        with timings.stage("select"):
+            if positions_in_force(request.policy, request.positions) == "original":
+                positions = original_positions(prompt, selections)
+                check_reach(self.manifest.text, positions, new_tokens)
+            else:
+                positions = np.arange(len(prompt.ids) + sum(each.visual_tokens for each in selections))
+            names = names_of(prompt, selections, pictures, positions)
+        return Prepared(prompt, selections, seen.gather, names, positions, new_tokens)
+
+    def _check_visual(self, tilings: list[Tiling], budget: Budget, newlines: str | None) -> None:
+        for tiling in tilings:
+            newline_policy(tiling, newlines)  # a family without rows refuses kept rows
+        tiles = max((tiling.tiles for tiling in tilings), default=1)
+        visual = budget.tokens(tilings) if tilings else 0
+        check_request(self.limits, visual=visual, text=0, new=0, images=len(tilings), tiles=tiles)
 
     def see(
         self,
@@ -125,106 +156,49 @@ class Pipeline:
         timings: Timings,
         partitions: str = "all",
     ) -> Seen:
-        """Cuts pictures into tiles and runs the vision tower on them. Call it with `turns.lock` held.
-
-        Partitions "base": on the base pictures alone.
+        """Cuts pictures into tiles and runs the vision tower on them, anew. Call it with `turns.lock` held.
 
         Raises:
             InputError: a picture that cannot be read, or a newline policy that the family does not have.
             LimitError: a budget or a number of pictures over what the bundle was opened with.
         """
-        with timings.stage("preprocess"):
-            pictures = [load_picture(source) for source in sources]
-            whole = [tile(picture.height, picture.width, self.manifest.vision.tiling) for picture in pictures]
-            tilings = [each.base_picture for each in whole] if partitions == "base" else whole
-            for tiling in tilings:
-                newline_policy(tiling, newlines)  # a family without rows refuses kept rows
-            tiles = max((tiling.tiles for tiling in tilings), default=1)
-            visual = budget.tokens(tilings) if tilings else 0
-            check_request(self.limits, visual=visual, text=0, new=0, images=len(pictures), tiles=tiles)
-            rules = self.manifest.vision.preprocess
-            pixels = [
-                pixel_values(picture, cut, rules)[: tiling.tiles]
-                for picture, cut, tiling in zip(pictures, whole, tilings, strict=True)
-            ]
-        with timings.stage("vision"):
-            maps = [self.backend.vision.encode(each, slot) for slot, each in enumerate(pixels)]
-        features = [partial(self._features, tiling, slot) for slot, tiling in enumerate(tilings)]
-        return Seen(tilings, maps, features)
 
-    def _features(self, tiling: Tiling, slot: int) -> Floats:
-        """All of a picture's features, (T, N, D), a copy."""
-        rows = self.backend.vision.gather(np.arange(tiling.patches), slot)
-        return rows.reshape(tiling.tiles, tiling.rules.patches_per_tile, -1)
+        def check(tilings: list[Tiling]) -> None:
+            self._check_visual(tilings, budget, newlines)
 
-    def _run(self, request: Request) -> Generator[str, None, Answer]:
-        timings = Timings()
-        stream = TextStream(self.prompt.tokenizer, request.stop)
-        new_tokens = self.limits.new_tokens if request.max_new_tokens is None else request.max_new_tokens
-        with timings.stage("preprocess"):
-            prompt = self.prompt.render(request.messages, pictures=len(request.images))
-            check_request(self.limits, visual=0, text=len(prompt.ids), new=new_tokens, images=len(request.images))
-        selections = self._look(request, timings)
-        with timings.stage("select"):
-            row, positions = self.splice(prompt, selections), None
-            if positions_in_force(request.policy, request.positions) == "original":
-                positions = [original_positions(prompt, selections)]
-                check_reach(self.manifest.text, positions[0], new_tokens)
-        tokens: list[int] = []
-        text: list[str] = []
-        stopped = False
-        try:
-            for (token,) in self.decode([row], request.sampling, new_tokens, timings, positions):
-                tokens.append(token)
-                stopped = token in self.manifest.stop_token_ids
-                piece = stream.flush() if stopped else stream.push(token)
-                if piece:
-                    text.append(piece)
-                    yield piece
-                if stopped or stream.stopped:
-                    break
-            if piece := stream.flush():
-                text.append(piece)
-                yield piece
-        except GeneratorExit:
-            raise  # a reader that stops listening: the cache is sound, the next request writes over it
-        except BaseException:
-            # Whatever was half-written, a NaN even, must not be seen by the next request.
-            self.backend.language.reset()
-            raise
-        timings.mark("total")
-        timings.ms.setdefault("decode", 0.0)
-        return Answer(
-            text="".join(text),
-            tokens=tokens,
-            finish_reason="stop" if stopped or stream.stopped else "length",
-            selections=selections,
-            prompt_tokens=len(prompt.ids),
-            limits=self.limits,
-            timings_ms=timings.ms,
-            peak_memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        )
+        return self.encoder_cache.see(sources, partitions, check, timings, reuse=False)[0]
 
-    def splice(self, prompt: EncodedPrompt, selections: Sequence[Selection]) -> Floats:
-        """(S, D) float32: text embeddings with each picture's kept features and newlines in its place.
+    def splice(
+        self, prompt: EncodedPrompt, selections: Sequence[Selection], gather: Sequence[Gather], skip: int = 0
+    ) -> Floats:
+        """(S - skip, D) float32: text embeddings with each picture's kept features and newlines in its place.
 
         Args:
             prompt: encoded, with a place for each picture.
-            selections: one a picture that was seen last, in order of their slots.
+            selections, gather: one a picture.
+            skip: positions that are left out from the beginning; pictures among them are not gathered.
 
         Raises:
             BundleError: the tokenizer gives an id that the embedding has no row for.
         """
-        text = self.embedding.rows(prompt.ids)
-        parts, done = [], 0
-        for slot, (at, selection) in enumerate(zip(prompt.splices, selections, strict=True)):
-            visual = self.backend.vision.gather(selection.gather, slot)  # -1 gathers a row that is overwritten next
-            visual[selection.gather < 0] = self.embedding.newline
-            if selection.merge is not None:
-                merge_rows(visual, selection.gather, selection.merge, partial(self.backend.vision.gather, slot=slot))
-            parts += [text[done:at], visual]
-            done = at
-        return np.concatenate([*parts, text[done:]])
+        parts, done, at = [], 0, 0
+        for splice, selection, rows in zip(prompt.splices, selections, gather, strict=True):
+            parts.append(self.embedding.rows(prompt.ids[done + max(0, min(skip - at, splice - done)) : splice]))
+            at += splice - done
+            if at + selection.visual_tokens > skip:
+                parts.append(self._visual(selection, rows)[max(0, skip - at) :])
+            at += selection.visual_tokens
+            done = splice
+        rest = prompt.ids[done + max(0, skip - at) :]
+        return np.concatenate([*parts, self.embedding.rows(rest)])
+
+    def _visual(self, selection: Selection, gather: Gather) -> Floats:
+        """What one picture puts into the language model, (visual_tokens, D)."""
+        visual = gather(selection.gather)  # -1 gathers a row that is overwritten next
+        visual[selection.gather < 0] = self.embedding.newline
+        if selection.merge is not None:
+            merge_rows(visual, selection.gather, selection.merge, gather)
+        return visual
 
     def decode(
         self,
@@ -253,6 +227,7 @@ class Pipeline:
         Raises (while iterating):
             BundleError: the engine fails, or a logit is not a finite number. The cache is then to be reset.
         """
+        self.batcher.forget()  # it writes over the first rows of the cache
         sampler, language = Sampler(options, len(rows)), self.backend.language
         lengths = np.array([len(row) for row in rows])
         embeds = _padded(rows)
@@ -280,3 +255,6 @@ def _padded(rows: Sequence[Floats]) -> Floats:
     for padded, row in zip(embeds, rows, strict=True):
         padded[: len(row)] = row
     return embeds
+
+
+__all__ = ["STAGES", "Answer", "Generation", "Pipeline", "Prepared", "Request", "Seen", "Timings"]

@@ -32,6 +32,8 @@ class Request:
         max_new_tokens: at most what the bundle was opened with; None = that.
         sampling: greedy by default.
         stop: strings that end the answer and are not part of it.
+        reuse: begin with what an earlier request has left: pictures that were seen, and the cache of a prompt that
+            begins alike. Same tokens, or a first difference at a near-tie of the logits.
 
     Raises:
         InputError: a budget, an alpha, a policy or a newline policy that is none; policy "full" with a smaller budget;
@@ -49,6 +51,7 @@ class Request:
     max_new_tokens: int | None = None
     sampling: SamplingOptions = field(default_factory=SamplingOptions)
     stop: Sequence[str] = ()
+    reuse: bool = False
 
     def __post_init__(self) -> None:
         # Here, because opening a bundle may take a minute and a vision engine a second.
@@ -91,6 +94,7 @@ class Answer:
         limits: what the bundle was opened with.
         timings_ms: by stage, and `ttft`, `total`.
         peak_memory_mb: of the process so far, MiB.
+        cached_tokens: positions of the prompt, visual ones among them, that were in the cache already.
     """
 
     text: str
@@ -101,6 +105,7 @@ class Answer:
     limits: Limits
     timings_ms: dict[str, float]
     peak_memory_mb: float
+    cached_tokens: int = 0
 
     @property
     def decode_tokens_per_s(self) -> float | None:

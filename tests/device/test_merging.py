@@ -107,13 +107,13 @@ def test_pooled_tokens_are_averages_of_the_towers_features(
 ) -> None:
     """What enters the language model, against rows that the vision engine gives."""
     fed: list[Floats] = []
-    decode = model.pipeline.decode
+    splice = model.pipeline.splice
 
-    def spy(rows: Any, *rest: Any) -> Any:
-        fed.extend(rows)
-        return decode(rows, *rest)
+    def spy(*args: Any) -> Any:
+        fed.append(splice(*args))
+        return fed[-1]
 
-    monkeypatch.setattr(model.pipeline, "decode", spy)
+    monkeypatch.setattr(model.pipeline, "splice", spy)
     options = {"visual_tokens": budget, "policy": "spatial-pooling", "newlines": "kept-rows"}
     answer = model.ask("What is it?", [picture(*size)], max_new_tokens=1, **options)
     (selection,) = answer.selections

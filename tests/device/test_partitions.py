@@ -22,6 +22,7 @@ from hired_edge.tiling import TilingRules, tile
 from hired_runtime.ort import OrtVision
 from hired_runtime.pipeline import Timings
 from hired_runtime.request import Request
+from hired_runtime.seen import all_features
 from tests.tiny.pictures import attention, noise
 
 BUNDLE = Path(__file__).parents[2] / "demo/bundle"
@@ -99,7 +100,7 @@ def test_the_pipeline_chooses_from_the_base_tile(policy: str, model: hired_runti
     (cut,) = whole.select(parse_budget(budget), policy, 0.5, None, "base")
     assert found.gather.tolist() == cut.gather.tolist()
     alone = tile(150, 224, pipeline.manifest.vision.tiling.base_picture)
-    own, features = whole.maps[0], whole.features[0]()
+    own, features = whole.maps[0], all_features(whole.tilings[0], whole.gather[0])
     expected = select(
         [alone],
         [own.allocation[:1]],

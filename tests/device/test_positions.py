@@ -182,9 +182,9 @@ def test_what_the_engine_is_fed_at_a_lower_budget(model: hired_runtime.Model, mo
     language = model.pipeline.backend.language
     step = language.step
 
-    def spy(embeds: Any, starts: Any, last: Any, positions: Any = None) -> Any:
+    def spy(embeds: Any, starts: Any, last: Any, positions: Any = None, first: int = 0) -> Any:
         steps.append((embeds.copy(), starts.tolist(), last.tolist(), None if positions is None else positions.tolist()))
-        return step(embeds, starts, last, positions)
+        return step(embeds, starts, last, positions, first)
 
     monkeypatch.setattr(language, "step", spy)
     found = {}
@@ -204,7 +204,7 @@ def test_what_the_engine_is_fed_at_a_lower_budget(model: hired_runtime.Model, mo
         [expected],
         *([[last + 1 + i]] for i in range(len(found["original"]) - 1)),
     ]
-    assert found["compact"][0][3] is None
+    assert found["compact"][0][3] == [list(range(len(expected)))]
     slots = [each[1][0] for each in found["compact"][1:]]
     assert [each[3] for each in found["compact"][1:]] == [[[slot]] for slot in slots]
 

@@ -45,8 +45,9 @@ def run_box(box: Box, target: NDArray[np.uint8], source: NDArray[np.uint8]) -> N
 
 
 @st.composite
-def append_steps(draw: st.DrawFn) -> tuple[TextModel, int, list[int], int, int]:
-    """A model, rows of its cache, starts of the rows in use, tokens, slots. Some sizes leave gaps between arrays."""
+def append_steps(draw: st.DrawFn) -> tuple[TextModel, int, int, list[int], int, int]:
+    """A model, rows of its cache, the first of those in use, their starts, tokens, slots. Some sizes leave gaps between
+    arrays."""
     text = text_model(
         layers=draw(st.integers(1, 3)),
         kv_heads=draw(st.sampled_from([1, 2])),
@@ -59,13 +60,13 @@ def append_steps(draw: st.DrawFn) -> tuple[TextModel, int, list[int], int, int]:
     used = draw(st.integers(1, rows))
     free = st.integers(0, slots - tokens)
     starts = [draw(free)] * used if draw(st.booleans()) else draw(st.lists(free, min_size=used, max_size=used))
-    return text, rows, starts, tokens, slots
+    return text, rows, draw(st.integers(0, rows - used)), starts, tokens, slots
 
 
 @settings(max_examples=60, deadline=None)
 @given(append_steps())
 def test_appending_writes_what_the_numpy_cache_writes_and_nothing_else(step: Any) -> None:
-    text, rows, starts_, tokens, slots = step
+    text, rows, first, starts_, tokens, slots = step
     starts, batch = np.array(starts_), len(starts_)
     book = addresses(text, rows, slots // 2, slots)
     random = np.random.default_rng(0)
@@ -76,8 +77,8 @@ def test_appending_writes_what_the_numpy_cache_writes_and_nothing_else(step: Any
     updates = book.updates(batch, tokens).fields
     for index, (past, present) in enumerate(zip(*expected.names, strict=True)):
         expected.arrays[index][:] = book.cache(rows)[past].of(before)
-        expected.append(index, updates[present].of(device_updates), starts)
-    for box in book.appended(starts, tokens):
+        expected.append(index, updates[present].of(device_updates), starts, first)
+    for box in book.appended(starts, tokens, first):
         run_box(box, device_cache, device_updates)
     for index, past in enumerate(expected.names.past):
         assert book.cache(rows)[past].of(device_cache).tobytes() == expected.arrays[index].tobytes()
@@ -85,6 +86,32 @@ def test_appending_writes_what_the_numpy_cache_writes_and_nothing_else(step: Any
     for field in book.cache(rows).values():
         outside[field.offset : field.offset + field.nbytes] = False
     np.testing.assert_array_equal(device_cache[outside], before[outside])
+
+
+@settings(max_examples=60, deadline=None)
+@given(append_steps(), st.integers(0, 2), st.integers(0, 2))
+def test_copying_a_row_writes_what_the_numpy_cache_writes_and_nothing_else(step: Any, source: int, target: int) -> None:
+    text, rows, _, _, tokens, slots = step
+    book = addresses(text, rows, slots // 2, slots)
+    device_cache = np.random.default_rng(0).integers(0, 255, book.cache_bytes, dtype=np.uint8)
+    expected, wanted = KVCache(text, rows, slots), device_cache.copy()
+    fields = book.cache(rows)
+    for index, past in enumerate(expected.names.past):
+        expected.arrays[index][:] = fields[past].of(device_cache)
+    assert expected.copy(source % rows, target % rows, tokens)
+    for index, past in enumerate(expected.names.past):
+        fields[past].of(wanted)[:] = expected.arrays[index]
+    for box in book.copied(source % rows, target % rows, tokens):
+        run_box(box, device_cache, device_cache)
+    np.testing.assert_array_equal(device_cache, wanted)
+
+
+def test_a_rows_fields_are_its_part_of_all_rows() -> None:
+    book = addresses(text_model("in_place"), 3, 16, 64)
+    whole, second = book.cache(3), book.cache(1, 1)
+    block = np.random.default_rng(0).integers(0, 255, book.cache_bytes, dtype=np.uint8)
+    for name, field in second.items():
+        assert field.of(block).tobytes() == whole[name].of(block)[1:2].tobytes()
 
 
 def test_one_copy_serves_all_layers_of_a_model_as_they_are_used() -> None:

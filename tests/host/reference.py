@@ -110,10 +110,15 @@ class Recorder:
         self.engine = engine
         self.logits: list[Floats] = []
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
-        logits = self.engine.step(inputs_embeds, starts, last_token, positions)
+    def step(
+        self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None, first: int = 0
+    ) -> Floats:
+        logits = self.engine.step(inputs_embeds, starts, last_token, positions, first)
         self.logits.append(logits.copy())
         return logits
+
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        return self.engine.copy(source, target, tokens)
 
     def reset(self) -> None:
         self.engine.reset()

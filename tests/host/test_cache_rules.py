@@ -19,7 +19,7 @@ from hired_edge.bundle import Bundle
 from hired_edge.errors import InputError
 from hired_edge.manifest import Manifest, TextModel
 from hired_export.graphs import replace_uses
-from hired_runtime import pipeline
+from hired_runtime import continuous
 from hired_runtime.cache import KVCache
 from hired_runtime.model import Model
 from hired_runtime.sampling import Sampler
@@ -148,7 +148,7 @@ def test_zero_filled_after_an_error_in_a_decode_with_a_fake_sampler(
             return super().__call__(logits)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "Sampler", FakeSampler)
+        patch.setattr(continuous, "Sampler", FakeSampler)
         with pytest.raises(InputError, match="a fake failure"):
             model.ask(PROMPT, [image], max_new_tokens=8)
     assert not any(array.any() for array in arrays(model)), "zero, and no NaN"
@@ -161,11 +161,11 @@ def test_zero_filled_after_an_error_in_a_decode_with_a_fake_sampler(
 def test_zero_filled_after_an_interrupt_in_a_fake_text_stream(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = opened(bundle)
 
-    class FakeStream(pipeline.TextStream):
+    class FakeStream(continuous.TextStream):
         def push(self, token_id: int) -> str:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "TextStream", FakeStream)
+    monkeypatch.setattr(continuous, "TextStream", FakeStream)
     with pytest.raises(KeyboardInterrupt):
         model.ask(PROMPT, [picture(107, 80)], max_new_tokens=8)
     assert not any(array.any() for array in arrays(model))

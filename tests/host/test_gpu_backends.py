@@ -23,6 +23,7 @@ from hired_runtime.trt.cuda import Cuda
 from hired_runtime.trt.device import find_device
 from tests.host.bundles import Bundles
 from tests.host.reference import picture
+from tests.tiny.alike import check_conversations
 from tests.tiny.behaviour import check_ragged_rows, check_reset_heals, check_same_answers
 from tests.tiny.commands import Capture, accepted
 
@@ -102,6 +103,7 @@ def test_answers_are_the_cpus(model: hired_runtime.Model, reference: hired_runti
 
 def test_rows_of_unlike_lengths(model: hired_runtime.Model, reference: hired_runtime.Model) -> None:
     check_ragged_rows(model, reference, TOLERANCE)
+    check_conversations(model, reference, [picture(107, 80), picture(60, 90)], TOLERANCE)
 
 
 def test_a_reset_heals_a_poisoned_cache(model: hired_runtime.Model) -> None:

@@ -18,6 +18,7 @@ from hired_runtime.trt import build_bundle
 from tests.host.bundles import Bundles
 from tests.host.reference import picture
 from tests.tiny import faked_engines, faked_gpu
+from tests.tiny.alike import check_conversations
 from tests.tiny.behaviour import check_ragged_rows, check_reset_heals, check_same_answers
 
 TOLERANCE = 2e-3
@@ -38,6 +39,7 @@ def test_answers_rows_and_reset_as_on_onnx_runtime_on_a_faked_gpu(
     check_same_answers(model, reference, [("What is it?", images, {"max_new_tokens": 8})], TOLERANCE)
     check_same_answers(model, reference, [("Read the sign.", images, {"visual_tokens": "20%"})], TOLERANCE)
     check_ragged_rows(model, reference, TOLERANCE)
+    check_conversations(model, reference, [picture(107, 80), picture(60, 90)], TOLERANCE)
     check_reset_heals(model, lambda: model.ask("What is it?", images, max_new_tokens=3).tokens)
     single = hired_runtime.open(folder, visual_tokens="20%", batch=1)
     before = driver.launches

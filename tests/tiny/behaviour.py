@@ -19,10 +19,15 @@ class Recorder:
     engine: LanguageEngine
     logits: list[Floats]
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
-        logits = self.engine.step(inputs_embeds, starts, last_token, positions)
+    def step(
+        self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None, first: int = 0
+    ) -> Floats:
+        logits = self.engine.step(inputs_embeds, starts, last_token, positions, first)
         self.logits.append(logits.copy())
         return logits
+
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        return self.engine.copy(source, target, tokens)
 
     def reset(self) -> None:
         self.engine.reset()
@@ -67,7 +72,8 @@ class recording:
 
 
 def check_ragged_rows(model: hired_runtime.Model, reference: hired_runtime.Model, tolerance: float) -> None:
-    """Two rows of unlike lengths, decoded on, then a prefill of one row behind them: logits as the reference's."""
+    """Two rows of unlike lengths, decoded on, then a prefill of one row behind them, and of the other: logits as the
+    reference's."""
     engine, other = (each.pipeline.backend.language for each in (model, reference))
     width = model.pipeline.manifest.text.hidden_size
     random = np.random.default_rng(3)
@@ -79,15 +85,19 @@ def check_ragged_rows(model: hired_runtime.Model, reference: hired_runtime.Model
     nothing = np.zeros(2, np.int64)
     for each in (engine, other):
         each.reset()
-    for number in range(steps + 3):
+    for number in range(steps + 5):
         if number == 0:
-            feeds = (prompt, nothing, lengths - 1)
+            feeds: tuple[Any, ...] = (prompt, nothing, lengths - 1)
         elif number <= steps:
             feeds = (tokens[number - 1], lengths + number - 1, nothing)
         elif number == steps + 1:  # fewer rows than were opened
             feeds = (later, lengths[:1] + steps, np.array([3]))
-        else:
+        elif number == steps + 2:
             feeds = (tokens[0], np.array([lengths[0] + steps + 4, lengths[1] + steps]), nothing)
+        elif number == steps + 3:  # the second row alone
+            feeds = (later, lengths[1:] + steps + 1, np.array([3]), None, 1)
+        else:
+            feeds = (tokens[1, 1:], lengths[1:] + steps + 5, nothing[1:], None, 1)
         got, right = engine.step(*feeds), other.step(*feeds)
         assert got.shape == right.shape
         assert np.abs(got - right).max() <= tolerance * np.abs(right).max(), number

@@ -84,7 +84,7 @@ def answer(
             selections[key] = seen.select(budget, key.policy, alpha, key.newlines, key.partitions)
         answers: dict[Job, RowAnswer] = {}
         for rows in _batches(jobs, selections, batch):
-            embeds = [pipeline.splice(job.prompt, selections[job.key]) for job in rows]
+            embeds = [pipeline.splice(job.prompt, selections[job.key], seen.gather) for job in rows]
             positions = _positions(pipeline, rows, selections, new_tokens)
             steps = pipeline.decode(embeds, SamplingOptions(), new_tokens, Timings(), positions)
             try:

@@ -59,7 +59,7 @@ def ask(pipeline: Pipeline, request: Request, budget: Budget, *, batch: int, new
             seen = pipeline.see(request.images, budget, request.newlines, timings, request.partitions)
             with timings.stage("select"):
                 selections = seen.select(budget, request.policy, request.alpha, request.newlines, request.partitions)
-                rows.append(pipeline.splice(prompt, selections))
+                rows.append(pipeline.splice(prompt, selections, seen.gather))
                 if positions_in_force(request.policy, request.positions) == "original":
                     positions.append(original_positions(prompt, selections))
                     check_reach(pipeline.manifest.text, positions[-1], new_tokens)

@@ -118,12 +118,13 @@ class LanguageAddresses:
         }
         return pack((name, *every[name]) for name in self._inputs)
 
-    def cache(self, batch: int) -> dict[str, Field]:
-        """The past of the first `batch` rows: an array keeps its address, whatever the batch."""
+    def cache(self, batch: int, first: int = 0) -> dict[str, Field]:
+        """The past of `batch` rows from `first` on: an array keeps its address, whatever the batch."""
         shape = (batch, self._text.kv_heads, self.rules.slots, self._text.head_dim)
-        stride = aligned(self._array_bytes)
+        stride, skipped = aligned(self._array_bytes), first * (self._array_bytes // self._batch)
         return {
-            name: Field(shape, self._cache_dtype, index * stride) for index, name in enumerate(self.rules.names.past)
+            name: Field(shape, self._cache_dtype, index * stride + skipped)
+            for index, name in enumerate(self.rules.names.past)
         }
 
     def updates(self, batch: int, tokens: int) -> Layout:
@@ -139,8 +140,8 @@ class LanguageAddresses:
         fields = {**self.inputs(batch, tokens).fields, **self.cache(batch)}
         return {name: field.shape for name, field in fields.items()}
 
-    def appended(self, starts: Ints, tokens: int) -> list[Box]:
-        """What brings the new keys and values (B, G, S, Dh) of every array behind each row's past (B, G, M, Dh).
+    def appended(self, starts: Ints, tokens: int, first: int = 0) -> list[Box]:
+        """What brings the new keys and values (B, G, S, Dh) of every array behind the past of rows from `first` on.
 
         One copy for all rows where they start alike, else one a row; each through all 2 L arrays at once where their
         new keys follow each other without a gap, else one an array.
@@ -155,7 +156,8 @@ class LanguageAddresses:
         return [
             Box(
                 source=plane * aligned(update) + row * heads * width,
-                target=plane * aligned(self._array_bytes) + (row * heads * slots + int(starts[row])) * self._row_bytes,
+                target=plane * aligned(self._array_bytes)
+                + ((first + row) * heads * slots + int(starts[row])) * self._row_bytes,
                 width=width,
                 height=count * heads,
                 depth=depth,
@@ -166,6 +168,29 @@ class LanguageAddresses:
             )
             for plane, depth in planes
             for row, count in rows
+        ]
+
+    def copied(self, source: int, target: int, tokens: int) -> list[Box]:
+        """What brings the first `tokens` slots of a row of every array to another row.
+
+        One copy through all 2 L arrays, or one an array where they have gaps between them.
+        """
+        heads, slots, arrays = self._text.kv_heads, self.rules.slots, 2 * self._text.layers
+        row, pitch = heads * slots * self._row_bytes, slots * self._row_bytes
+        gapless = self._array_bytes == aligned(self._array_bytes)
+        return [
+            Box(
+                source=plane * aligned(self._array_bytes) + source * row,
+                target=plane * aligned(self._array_bytes) + target * row,
+                width=tokens * self._row_bytes,
+                height=heads,
+                depth=depth,
+                source_pitch=pitch,
+                source_rows=self._batch * heads,
+                target_pitch=pitch,
+                target_rows=self._batch * heads,
+            )
+            for plane, depth in ([(0, arrays)] if gapless else [(index, 1) for index in range(arrays)])
         ]
 
 

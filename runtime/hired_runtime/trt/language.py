@@ -43,23 +43,32 @@ class TrtLanguage:
         self._captured: Any | None = None
         self.graph = self._capture()
 
-    def step(self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None) -> Floats:
+    def step(
+        self, inputs_embeds: Floats, starts: Ints, last_token: Ints, positions: Ints | None = None, first: int = 0
+    ) -> Floats:
         batch, tokens, _ = inputs_embeds.shape
         self.rules.check_step(starts, tokens)
-        assert batch <= self._batch, batch
+        assert first + batch <= self._batch, (first, batch)
         assert tokens <= self._prompt, tokens
         self._cuda.use()
         self._write(inputs_embeds, starts, last_token, positions)
         if self._captured is not None and (batch, tokens) == (self._batch, 1):
             self._cuda.launch(self._captured)
         else:
-            self._bind(batch, tokens)
+            self._bind(batch, tokens, first)
             self._run(batch, tokens)
         if self.rules.kind == "append":
-            for box in self._addresses.appended(starts, tokens):
+            for box in self._addresses.appended(starts, tokens, first):
                 self._cuda.copy(box, self._cache, self._updates)
         self._cuda.synchronise()
         return self._addresses.logits(batch).of(self._host_logits.bytes)
+
+    def copy(self, source: int, target: int, tokens: int) -> bool:
+        self._cuda.use()
+        for box in self._addresses.copied(source, target, tokens):
+            self._cuda.copy(box, self._cache, self._cache)
+        self._cuda.synchronise()
+        return True
 
     def reset(self) -> None:
         self._cuda.use()
@@ -76,9 +85,9 @@ class TrtLanguage:
         for name, array in self.rules.step_inputs(inputs_embeds, starts, last_token, fields, positions).items():
             fields[name].of(self._host_inputs.bytes)[:] = array
 
-    def _bind(self, batch: int, tokens: int) -> None:
+    def _bind(self, batch: int, tokens: int, first: int = 0) -> None:
         addresses, names = self._addresses, self.rules.names
-        cache = addresses.cache(batch)
+        cache = addresses.cache(batch, first)
         inputs = addresses.inputs(batch, tokens).fields
         places = {name: self._inputs.address + field.offset for name, field in inputs.items()}
         places |= {name: self._cache.address + field.offset for name, field in cache.items()}
@@ -88,7 +97,7 @@ class TrtLanguage:
             updates = addresses.updates(batch, tokens).fields
             places |= {name: self._updates.address + field.offset for name, field in updates.items()}
         places["logits"] = self._logits.address
-        self._context(batch, tokens).bind((batch, tokens), addresses.shapes(batch, tokens), places)
+        self._context(batch, tokens).bind((batch, tokens, first), addresses.shapes(batch, tokens), places)
 
     def _run(self, batch: int, tokens: int) -> None:
         """Asks the stream for a step: everything in it has a fixed address."""
