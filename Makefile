@@ -10,13 +10,15 @@ DEMO := .venv/.installed
 DEV := .venv-dev/.installed
 DEMO_VENV_LIMIT_MB := 300
 
-.PHONY: help demo test test-all lint format accuracy newcomer arm64-check gpu-check bench clean
+.PHONY: help demo test test-all test-page screenshots lint format accuracy newcomer arm64-check gpu-check bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo      ask three questions about a picture at four budgets, with the CPU engine (.venv, no torch)"
 	@echo "make test      run the tests (.venv-dev, with torch)"
 	@echo "make test-all  run the slow tests too"
+	@echo "make test-page run the page's tests in a headless Chromium"
+	@echo "make screenshots  draw the page's pictures for the documentation again"
 	@echo "make lint      ruff, pyright and import-linter"
 	@echo "make format    rewrite the sources as ruff formats them"
 	@echo "make accuracy  measure the demonstration model again: docs/accuracy.md (an hour; goes on where it was stopped)"
@@ -40,6 +42,13 @@ test-all: $(DEV)
 	else \
 	    echo "not run: the tests marked gpu (nvidia-smi finds no NVIDIA GPU here)"; \
 	fi
+
+# The page in a headless Chromium, which is found as CHROMIUM or on the PATH (Debian: apt install chromium).
+test-page: $(DEV)
+	.venv-dev/bin/python -m pytest -m browser $(PYTEST_ARGS)
+
+screenshots: $(DEV)
+	.venv-dev/bin/python -m demo.screenshots
 
 lint: $(DEV)
 	.venv-dev/bin/ruff check .
@@ -103,5 +112,5 @@ $(DEMO): pyproject.toml constraints.txt
 $(DEV): pyproject.toml constraints.txt
 	$(call make_venv,.venv-dev)
 	@echo "Installing the development environment into .venv-dev (with torch: several hundred MB) ..."
-	.venv-dev/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cpu,export,eval,tensorrt-rtx,dev]'
+	.venv-dev/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cpu,export,eval,serve,tensorrt-rtx,dev]'
 	@touch $@

@@ -37,10 +37,13 @@ EXTRAS = {
     "onnx": "export",
     "onnx_ir": "export",
     "onnxscript": "export",
+    "prometheus_client": "serve",
     "safetensors": "export",
+    "starlette": "serve",
     "torch": "export",
     "tqdm": "export",
     "transformers": "export",
+    "uvicorn": "serve",
 }
 
 

@@ -1,7 +1,8 @@
 """The picture of what was kept: kept tokens clear, dropped ones dark and grey, with every partition's count.
 
 One panel shows the base partition; for tiled pictures a second one shows the mosaic of tiles, without its padding. Both
-show the picture at its own aspect, since that is how a person knows it. Knows nothing of models, budgets or policies.
+show the picture at its own aspect, since that is how a person knows it. Where everything lies on them is `panels`' to
+say. Knows nothing of models, budgets or policies.
 """
 
 from __future__ import annotations
@@ -19,15 +20,12 @@ from PIL import Image, ImageDraw, ImageFont
 from hired_edge.errors import InputError
 from hired_edge.preprocessing import PreprocessRules
 from hired_edge.tiling import Tiling
+from hired_runtime.panels import LONG_SIDE_MAX, Box, Colour, Layout, panels
 from hired_runtime.whole import whole
 
 Indices: TypeAlias = "Sequence[Sequence[int] | NDArray[np.integer]]"
-Box: TypeAlias = tuple[float, float, float, float]
 
-# Pixels. A small picture is enlarged until its patches can be told apart, a sliver is widened.
-_LONG_SIDE_MIN, _LONG_SIDE_MAX, _SHORT_SIDE_MIN = 560, 880, 136
-_ASPECT_MAX = 3
-_MARGIN, _HEADING_SIZE, _LABEL_SIZE = 24, 20, 15
+_MARGIN, _HEADING_SIZE, _LABEL_SIZE = 24, 20, 15  # px
 
 _BACKGROUND, _TEXT, _FAINT, _LABEL_GROUND = (20, 22, 27), (236, 238, 242), (152, 158, 170), (20, 22, 27, 210)
 _LINE, _LINE_SHADOW = (255, 255, 255, 190), (0, 0, 0, 120)
@@ -109,90 +107,33 @@ def kept_panels(
     kept = np.zeros(tiling.eligible.shape, np.bool_)
     for partition, patches in enumerate(indices):
         kept[partition, np.asarray(patches, np.int64)] = True
-    squashed = tiling.rules.kind == "anyres" if rules is None else rules.shortest_edge is None
-    seen = 1.0 if rules is None or rules.shortest_edge is None else rules.image_size / rules.shortest_edge
-    if rules is not None and rules.pad_colour is not None:
-        shown, squashed = _squared(picture, rules.pad_colour), False
-    else:
-        shown = picture if squashed else _around_centre(picture)
-    resized = shown.resize(_panel_size(*shown.size), Image.Resampling.BICUBIC)
-    panels = [_base_panel(resized, tiling, kept[0], None if squashed else seen)]
-    if tiling.tiles > 1:
-        panels.append(_mosaic_panel(resized, tiling, kept))
-    return panels
+    plan = panels(tiling, rules)
+    shown = picture.crop(plan.frame) if plan.padding is None else _squared(picture, plan.padding)
+    resized = shown.resize((plan.width, plan.height), Image.Resampling.BICUBIC)
+    return [_painted(resized, layout, kept, tiling.eligible) for layout in plan.layouts]
 
 
-def _base_panel(resized: Image.Image, tiling: Tiling, kept: NDArray[np.bool_], seen: float | None) -> Panel:
-    """`seen`: the side of the centred square that is seen, as a share of the shorter side; None: all, squashed."""
-    side, (width, height) = tiling.rules.patches_per_side, resized.size
-    square = seen and seen * min(width, height)
-    share_y, share_x = (square / height, square / width) if square else (1.0, 1.0)
-    rows = _patch_of_pixel(height, (1 - share_y) / 2, share_y, tiling, 1)
-    columns = _patch_of_pixel(width, (1 - share_x) / 2, share_x, tiling, 1)
-    image = _dim_dropped(resized, kept.reshape(side, side), rows, columns)
-    inset_y, inset_x = (1 - share_y) / 2 * height, (1 - share_x) / 2 * width
-    outline = (inset_x, inset_y, width - inset_x, height - inset_y)
-    return Panel("base", image, int(kept.sum()), kept.size, (("", outline),))
-
-
-def _mosaic_panel(resized: Image.Image, tiling: Tiling, kept: NDArray[np.bool_]) -> Panel:
-    (height, width), (top, _, left, _), (grid_h, grid_w) = tiling.resized, tiling.padding, tiling.grid
-    rows = _patch_of_pixel(resized.height, -top / height, tiling.canvas[0] / height, tiling, grid_h)
-    columns = _patch_of_pixel(resized.width, -left / width, tiling.canvas[1] / width, tiling, grid_w)
-    image = _dim_dropped(resized, kept.reshape(-1)[tiling.mosaic_index], rows, columns)
-    side = tiling.rules.image_size
-    down = np.clip((side * np.arange(grid_h + 1) - top) * resized.height / height, 0, resized.height)
-    across = np.clip((side * np.arange(grid_w + 1) - left) * resized.width / width, 0, resized.width)
-    counts, eligible = kept[1:].sum(axis=1), tiling.eligible[1:].sum(axis=1)
+def _painted(resized: Image.Image, layout: Layout, kept: NDArray[np.bool_], eligible: NDArray[np.bool_]) -> Panel:
+    """A panel: `kept` and `eligible` are of all patches, (T, N)."""
+    rows, columns = layout.rows.patch_of_pixel(resized.height), layout.columns.patch_of_pixel(resized.width)
+    image = _dim_dropped(resized, kept.reshape(-1)[layout.index], rows, columns)
+    counts, possible = kept.sum(axis=1), eligible.sum(axis=1)
+    here = [part.partition for part in layout.parts]
     parts = tuple(
-        (
-            f"tile {p + 1}  {counts[p]}/{eligible[p]}",
-            (across[p % grid_w], down[p // grid_w], across[p % grid_w + 1], down[p // grid_w + 1]),
-        )
-        for p in range(grid_h * grid_w)
+        ("" if part.partition == 0 else f"{part.name}  {counts[part.partition]}/{possible[part.partition]}", part.box)
+        for part in layout.parts
     )
-    return Panel(f"{grid_h}x{grid_w} tiles", image, int(counts.sum()), int(eligible.sum()), parts)
+    return Panel(layout.name, image, int(counts[here].sum()), int(possible[here].sum()), parts)
 
 
-def _around_centre(picture: Image.Image) -> Image.Image:
-    """The picture, cut to an aspect in which a centred square is still to be seen."""
-    longest = _ASPECT_MAX * min(picture.size)
-    width, height = (min(side, longest) for side in picture.size)
-    left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    return picture.crop((left, top, left + width, top + height))
-
-
-def _squared(picture: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+def _squared(picture: Image.Image, colour: Colour) -> Image.Image:
     """The picture padded to a square, as the vision tower sees it, and no larger than a panel."""
-    scale = min(1.0, _LONG_SIDE_MAX / max(picture.size))
+    scale = min(1.0, LONG_SIDE_MAX / max(picture.size))
     width, height = (max(1, round(side * scale)) for side in picture.size)
     side = max(width, height)
     square = Image.new("RGB", (side, side), colour)
     square.paste(picture.resize((width, height), Image.Resampling.BICUBIC), ((side - width) // 2, (side - height) // 2))
     return square
-
-
-def _panel_size(width: int, height: int) -> tuple[int, int]:
-    """(width, height) of a panel: the picture's aspect, unless it is a sliver."""
-    scale = min(max(max(width, height), _LONG_SIDE_MIN), _LONG_SIDE_MAX) / max(width, height)
-    return max(round(width * scale), _SHORT_SIDE_MIN), max(round(height * scale), _SHORT_SIDE_MIN)
-
-
-def _patch_of_pixel(pixels: int, start: float, length: float, tiling: Tiling, tiles: int) -> NDArray[np.int64]:
-    """The patch under each pixel along one axis, (pixels,); -1 where there is none.
-
-    Args:
-        pixels: of the panel's axis.
-        start, length: where a row of tiles begins and how long it is, as shares of the axis.
-        tiling: whose tiles.
-        tiles: in the row.
-    """
-    rules, side = tiling.rules, tiling.rules.patches_per_side
-    share = ((np.arange(pixels) + 0.5) / pixels - start) / length
-    position = np.floor(share * tiles * rules.image_size).astype(np.int64)
-    tile, patch = position // rules.image_size, position % rules.image_size // rules.patch_size
-    # A tile's last pixels belong to no patch where the patch size does not divide it.
-    return np.where((tile >= 0) & (tile < tiles) & (patch < side), tile * side + patch, -1)
 
 
 def _dim_dropped(

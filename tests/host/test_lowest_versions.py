@@ -23,9 +23,9 @@ def oldest_environment() -> Path:
     """Its interpreter."""
     project = pyproject()["project"]
     extras = project["optional-dependencies"]
-    oldest = lowest([*project["dependencies"], *extras["cpu"], *extras["eval"]])
+    oldest = lowest([*project["dependencies"], *extras["cpu"], *extras["eval"], *extras["serve"]])
     assert all("==" in requirement for requirement in oldest)
-    return environment("lowest", [*oldest, *pins("pytest", "hypothesis")], python_310())
+    return environment("lowest", [*oldest, *pins("pytest", "hypothesis", "openai")], python_310())
 
 
 WHAT_CALLS_LIBRARIES = [
@@ -44,6 +44,8 @@ WHAT_CALLS_LIBRARIES = [
     "runtime",
     "sampling",
     "selection",
+    "serving_chat",
+    "serving_safety",
     "tensorfile",
     "text",
 ]

@@ -13,8 +13,11 @@ from hired_edge.bundle import bundle_bytes, read_manifest
 from hired_edge.errors import InputError
 from hired_edge.packing import NEWLINES
 from hired_edge.policies import POLICIES
-from hired_edge.selection import Selection
+from hired_edge.selection import PARTITIONS, Selection
 from hired_runtime import backends
+from hired_runtime.positions import POSITIONS
+from hired_runtime.sampling import SamplingOptions
+from hired_runtime.text import StopStrings
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +44,46 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
         choices=backends.NAMES,
         help="(default: tensorrt where engines were built into the bundle and a GPU is present, else onnxruntime)",
     )
+
+
+def add_request(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a model beside the messages and their pictures; `request_options` reads it."""
+    add_selection(parser)
+    parser.add_argument(
+        "--partitions", default="all", choices=PARTITIONS, help="base: without the high-resolution tiles (default: all)"
+    )
+    parser.add_argument(
+        "--positions",
+        choices=POSITIONS,
+        help="kept tokens stand side by side, or keep their places (default: the policy's, mostly compact)",
+    )
+    add_backend(parser)
+    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="(default: as exported)")
+    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 = greedy (default)")
+    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="0 = all (default)")
+    parser.add_argument("--top-p", type=float, default=1.0, metavar="P")
+    parser.add_argument("--seed", type=int, default=0, metavar="S")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends the answer; may be repeated")
+
+
+def request_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Options of `Request` as `add_request` has them.
+
+    Raises:
+        InputError: one of them is out of its range.
+    """
+    StopStrings(args.stop)  # refuses an empty one
+    return {
+        "visual_tokens": args.visual_tokens,
+        "policy": args.policy,
+        "alpha": args.alpha,
+        "newlines": args.newlines,
+        "partitions": args.partitions,
+        "positions": args.positions,
+        "max_new_tokens": positive("--max-new-tokens", args.max_new_tokens),
+        "sampling": SamplingOptions(args.temperature, args.top_k, args.top_p, args.seed),
+        "stop": args.stop,
+    }
 
 
 def verification_bar(bundle: str) -> Callable[[int], None] | None:

@@ -7,12 +7,9 @@ import dataclasses
 import sys
 
 import hired_runtime
-from hired_edge.selection import PARTITIONS
 from hired_runtime.commands import options
 from hired_runtime.pipeline import STAGES, Answer, Request
-from hired_runtime.positions import POSITIONS
 from hired_runtime.prompt import question
-from hired_runtime.sampling import SamplingOptions
 
 help = "answer a question about pictures"
 
@@ -21,41 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_bundle(parser)
     parser.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be repeated")
     parser.add_argument("--prompt", required=True, help="the question")
-    options.add_selection(parser)
-    parser.add_argument(
-        "--partitions", default="all", choices=PARTITIONS, help="base: without the high-resolution tiles (default: all)"
-    )
-    parser.add_argument(
-        "--positions",
-        choices=POSITIONS,
-        help="kept tokens stand side by side, or keep their places (default: the policy's, mostly compact)",
-    )
-    options.add_backend(parser)
-    parser.add_argument("--max-new-tokens", type=int, metavar="N", help="(default: as exported)")
-    parser.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 = greedy (default)")
-    parser.add_argument("--top-k", type=int, default=0, metavar="K", help="0 = all (default)")
-    parser.add_argument("--top-p", type=float, default=1.0, metavar="P")
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="ends the answer; may be repeated")
+    options.add_request(parser)
     parser.add_argument("--stream", action="store_true", help="print the answer while it is made")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
 
 
 def run(args: argparse.Namespace) -> None:
-    sampling = SamplingOptions(args.temperature, args.top_k, args.top_p, args.seed)
-    request = Request(
-        messages=question(args.prompt, len(args.image)),
-        images=args.image,
-        visual_tokens=args.visual_tokens,
-        policy=args.policy,
-        alpha=args.alpha,
-        newlines=args.newlines,
-        partitions=args.partitions,
-        positions=args.positions,
-        max_new_tokens=options.positive("--max-new-tokens", args.max_new_tokens),
-        sampling=sampling,
-        stop=args.stop,
-    )
+    request = Request(question(args.prompt, len(args.image)), args.image, **options.request_options(args))
     # The cache is sized by what is asked for, not by what was exported.
     model = hired_runtime.open(
         args.bundle,
