@@ -28,7 +28,7 @@ from hired_edge.errors import HiredEdgeError, InputError
 NAME = "demonstration-model"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 COLOURS = 256
-MOST_BYTES = 300 * 1024
+MOST_BYTES = 200_000
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ SHOTS = (
         ("How many cards are there?",),
         {"viewport": {"width": 1400, "height": 880}, "color_scheme": "dark"},
     ),
-    Shot("page-phone.png", 1, (20,), "none", (), {"viewport": {"width": 360, "height": 900}, "device_scale_factor": 2}),
+    Shot("page-phone.png", 4, (20,), "none", (), {"viewport": {"width": 360, "height": 720}, "device_scale_factor": 2}),
 )
 
 

@@ -47,8 +47,11 @@ fi
 
 cache=${HIRED_EDGE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hired-edge}
 mkdir -p "$cache"
+# A server listens where the board does; nothing else has a network.
+network=none
+[ "$command" != serve ] || network=host
 options=(
-    --rm --init --runtime nvidia --network none --security-opt no-new-privileges
+    --rm --init --runtime nvidia --network "$network" --security-opt no-new-privileges
     --user "$(id -u):$(id -g)"
     --volume "$bundle:$bundle" --volume "$PWD:$PWD" --workdir "$PWD"
     --volume "$(cd "$cache" && pwd):/cache/hired-edge"
@@ -57,6 +60,8 @@ options=(
 for group in video render; do
     if entry=$(getent group "$group"); then options+=(--group-add "$(cut -d: -f3 <<<"$entry")"); fi
 done
+# By its name alone: a value would be seen in the list of processes.
+if [ -n "${HIRED_EDGE_API_KEY:-}" ]; then options+=(--env HIRED_EDGE_API_KEY); fi
 # What the board knows about itself, for profile.
 for file in /usr/bin/tegrastats /etc/nv_tegra_release; do
     if [ -e "$file" ]; then options+=(--volume "$file:$file:ro"); fi

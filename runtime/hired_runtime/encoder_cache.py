@@ -16,7 +16,6 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from hired_edge.manifest import Manifest
 from hired_edge.tiling import Tiling, tile
@@ -39,10 +38,9 @@ class Key(NamedTuple):
 
 @dataclass
 class _Entry:
-    """`tiling`: of the partitions that are seen; `whole`: of the picture."""
+    """`tiling`: of the partitions that are seen."""
 
     tiling: Tiling
-    whole: Tiling
     maps: AttentionMaps | None = None
 
 
@@ -94,7 +92,7 @@ class EncoderCache:
             known = [read_picture(source) if reuse else source for source in sources]
             digests = [each.digest if isinstance(each, KnownPicture) and reuse else os.urandom(16) for each in known]
             keys = [Key(digest, partitions) for digest in digests]
-            found: dict[Key, tuple[_Entry, Image.Image | None]] = {}
+            found: dict[Key, tuple[_Entry, Floats | None]] = {}
             for key, source in zip(keys, known, strict=True):
                 if key not in found:
                     found[key] = self._entry(key, source)
@@ -103,30 +101,31 @@ class EncoderCache:
         for key in keys:  # so that no picture of this request takes the slot of another
             if key in self._resident:
                 self._resident.move_to_end(key)
-        for key, source, (entry, picture) in zip(keys, known, entries, strict=True):
-            if entry.maps is None:
-                entry.maps = self._encode(key, entry, picture or load_picture(source), timings)
+        for key, (entry, pixels) in zip(keys, entries, strict=True):
+            if entry.maps is None and pixels is not None:
+                entry.maps = self._encode(key, pixels, timings)
             self._entries[key] = entry
             self._entries.move_to_end(key)
         while len(self._entries) > max(self._most, len(keys)):
             self._entries.popitem(last=False)
-        gather = [partial(self._gather, *each) for each in zip(keys, (e for e, _ in entries), known, strict=True)]
+        gather = [partial(self._gather, *each) for each in zip(keys, known, strict=True)]
         maps = [entry.maps for entry, _ in entries if entry.maps is not None]
         return Seen([entry.tiling for entry, _ in entries], maps, gather), keys
 
-    def _entry(self, key: Key, source: PictureSource) -> tuple[_Entry, Image.Image | None]:
-        """A picture's entry, and the picture itself if it had to be decoded for it."""
+    def _entry(self, key: Key, source: PictureSource) -> tuple[_Entry, Floats | None]:
+        """A picture's entry, and its tiles (T, 3, h, w) if it is a new one: a fraction of the decoded picture, which is
+        not kept while others are decoded."""
         entry = self._entries.get(key)
-        if entry is not None:
-            return entry, None
+        return (entry, None) if entry is not None else self._tiles(key, source)
+
+    def _tiles(self, key: Key, source: PictureSource) -> tuple[_Entry, Floats]:
         picture = load_picture(source)
         whole = tile(picture.height, picture.width, self._rules.tiling)
-        return _Entry(whole.base_picture if key.partitions == "base" else whole, whole), picture
+        seen = whole.base_picture if key.partitions == "base" else whole
+        return _Entry(seen), pixel_values(picture, whole, self._rules.preprocess)[: seen.tiles]
 
-    def _encode(self, key: Key, entry: _Entry, picture: Image.Image, timings: Timings) -> AttentionMaps:
+    def _encode(self, key: Key, pixels: Floats, timings: Timings) -> AttentionMaps:
         """Runs the tower into a slot. Copies of the maps: the engine's own are overwritten by the next picture."""
-        with timings.stage("preprocess"):
-            pixels = pixel_values(picture, entry.whole, self._rules.preprocess)[: entry.tiling.tiles]
         slot = self._resident.pop(key, None)
         if slot is None and len(self._resident) < self._slots:
             slot = min(set(range(self._slots)) - set(self._resident.values()))
@@ -138,9 +137,9 @@ class EncoderCache:
         keys = None if maps.keys is None else np.array(maps.keys)
         return AttentionMaps(np.array(maps.allocation), np.array(maps.selection), keys)
 
-    def _gather(self, key: Key, entry: _Entry, source: PictureSource, rows: Ints) -> Floats:
+    def _gather(self, key: Key, source: PictureSource, rows: Ints) -> Floats:
         """Rows of a picture's features; the tower runs again where they have been overwritten."""
         if key not in self._resident:
-            self._encode(key, entry, load_picture(source), Timings())
+            self._encode(key, self._tiles(key, source)[1], Timings())
         self._resident.move_to_end(key)
         return self._vision().gather(rows, self._resident[key])

@@ -96,7 +96,8 @@ class Pipeline:
                     return running.answer
                 self.batcher.step()
         finally:
-            self.batcher.drop(running)  # a reader that stops listening
+            with self.turns.lock:
+                self.batcher.drop(running)  # a reader that stops listening
 
     def look(self, request: Request, timings: Timings | None = None) -> list[Selection]:
         """The first half of a request: which visual tokens of its pictures would be kept."""
@@ -115,6 +116,8 @@ class Pipeline:
             how = (budget, request.policy, request.alpha, request.newlines, request.partitions)
             selections = self._selections.get((*keys, *how)) or seen.select(*how)
             if request.reuse and all(each.merge is None for each in selections):  # a merge may be large
+                for each in selections:
+                    _freeze(each)
                 self._selections[(*keys, *how)] = selections
                 self._selections.move_to_end((*keys, *how))
                 if len(self._selections) > MOST_SELECTIONS:
@@ -255,6 +258,12 @@ def _padded(rows: Sequence[Floats]) -> Floats:
     for padded, row in zip(embeds, rows, strict=True):
         padded[: len(row)] = row
     return embeds
+
+
+def _freeze(selection: Selection) -> None:
+    """Who is handed a selection that later requests use must not change it."""
+    for array in (*selection.indices, selection.gather, selection.places):
+        array.setflags(write=False)
 
 
 __all__ = ["STAGES", "Answer", "Generation", "Pipeline", "Prepared", "Request", "Seen", "Timings"]

@@ -59,17 +59,21 @@ class Session:
         return self.stream(prompt, images, **options).answer
 
     def stream(self, prompt: str, images: Sequence[PictureSource] = (), **options: Any) -> Generation:
-        """As `ask`, but iterating over the result gives the text as it is made."""
-        shown = [*self._next, *(read_picture(image) for image in images)]
-        messages = [*self.messages, *question(prompt, len(shown))]
-        request = Request(messages, [*self.images, *shown], **{**self._options, **options, "reuse": True})
-        return Generation(self._run(request, shown), self._pipeline.turns)
+        """As `ask`, but iterating over the result gives the text as it is made. The question follows what was said by
+        then."""
+        options = {**self._options, **options, "reuse": True}
+        Request((), **options)
+        own = [read_picture(image) for image in images]
+        return Generation(self._run(prompt, own, options), self._pipeline.turns)
 
-    def _run(self, request: Request, shown: list[KnownPicture]) -> Generator[str, None, Answer]:
-        answer = yield from self._pipeline.run(request)
+    def _run(self, prompt: str, own: list[KnownPicture], options: dict[str, Any]) -> Generator[str, None, Answer]:
+        shown = [*self._next, *own]
+        messages = [*self.messages, *question(prompt, len(shown))]
+        images = [*self.images, *shown]
+        answer = yield from self._pipeline.run(Request(messages, images, **options))
         # Only a whole exchange becomes a part of the conversation.
-        self.messages = [*request.messages, {"role": "assistant", "content": answer.text}]
-        self.images, self._next = [*self.images, *shown], []
+        self.messages = [*messages, {"role": "assistant", "content": answer.text}]
+        self.images, self._next = images, []
         return answer
 
     def clear(self) -> None:

@@ -124,7 +124,7 @@ def test_everything_is_reached_by_keyboard_and_seen_to_be(server: Served, visit:
                 break
             assert outlined, name
             reached.append(name)
-        expected = {"file", "budget", "policy", "none", "clear", "log", "question", "send"}
+        expected = {"file", "budget", "policy", "none", "clear", "log", "question", "remember", "send"}
         assert expected <= set(reached)
         assert sum("Sample" in name for name in reached) == 5
         assert sum("?" in name for name in reached) >= 4  # suggested questions

@@ -48,6 +48,39 @@ def test_a_key_is_asked_for_kept_and_used(visit: Visits) -> None:
         assert "secret" not in page.content()
 
 
+def test_a_key_that_cannot_be_sent_is_refused_in_words_and_never_kept(visit: Visits) -> None:
+    with served(api_key="secret") as locked, visit(locked, complaining="401") as each:
+        page = each.page
+        page.wait_for_selector("#key-form:not([hidden])")
+        for key in ("cl\N{LATIN SMALL LETTER E WITH ACUTE}", "\N{EURO SIGN}5", "a\tb"):
+            page.fill("#key", key)
+            page.press("#key", "Enter")
+            assert "no accents" in page.inner_text("#key-note")
+            assert page.get_attribute("#key", "aria-invalid") == "true"
+            assert page.is_visible("#key-form")
+            assert page.evaluate("() => sessionStorage.length") == 0
+        page.evaluate("() => sessionStorage.setItem('hired-edge-key', 'cl\\u20ac')")  # as an earlier page kept it
+        page.reload()
+        page.wait_for_selector("#key-form:not([hidden])")
+        assert page.is_hidden("#trouble")
+        assert page.evaluate("() => sessionStorage.length") == 0
+        page.fill("#key", "secret")
+        page.press("#key", "Enter")
+        page.wait_for_selector("#samples button")
+        each.take_sample()
+
+
+def test_a_sample_that_cannot_be_read_is_said_on_the_stage(server: Served, visit: Visits) -> None:
+    with visit(server, complaining="net::ERR") as each:
+        each.page.wait_for_selector("#samples button")
+        each.page.route("**/scene-1.jpg", lambda route: route.abort("connectionrefused"))
+        each.page.click("#samples li:nth-child(1) button")
+        each.page.wait_for_selector("#stage-error:not([hidden])")
+        assert each.page.inner_text("#stage-error") == "The server does not answer. Is it still running?"
+        each.take_sample(2)
+        assert each.page.is_hidden("#stage-error")
+
+
 def test_too_long_a_conversation_can_be_begun_anew(server: Served, visit: Visits) -> None:
     """The demonstration model has room for 64 text tokens."""
     with visit(server, complaining="400") as each:

@@ -198,8 +198,11 @@ def test_a_budget_holds_from_the_next_question_on(golden: hired_runtime.Model, s
     list(talk.ask("And this?"))
     expected = golden.ask("What is it?", [scenes[0]], visual_tokens="20%", max_new_tokens=1).selections[0]
     assert talk.last is not None
-    assert talk.last.selections[0].visual_tokens == expected.visual_tokens
+    assert talk.last.answer.selections[0].visual_tokens == expected.visual_tokens
     assert f"{expected.visual_tokens} of {expected.tiling.stock_tokens} (budget 20%)" in inline.run(talk, "/stats")
+    inline.run(talk, "/budget 40%")
+    assert "(budget 20%)" in inline.run(talk, "/stats")  # the answer's, not the next one's
+    inline.run(talk, "/budget 20%")
     for text in ("100%", "many", "-3"):
         with pytest.raises((InputError, LimitError)):
             inline.run(talk, f"/budget {text}")

@@ -18,17 +18,18 @@ from typing import Any
 
 import pytest
 
+from hired_runtime.serving.server import bound_socket
 from tests.tiny.commands import Capture, finish, refused, slow_steps, start
 from tests.tiny.processes import PATIENCE_S
-from tests.tiny.served import PICTURE, QUESTIONS, asked
+from tests.tiny.served import PICTURE, QUESTIONS, asked, until
 
 BUNDLE = Path(__file__).parents[2] / "demo/bundle"
 
 
 @contextmanager
-def serving(*options: object, step_s: float = 0.0) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process, and the port it has printed."""
-    program = ["-c", slow_steps(step_s)] if step_s else []
+def serving(*options: object, step_s: float = 0.0, before: str = "") -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The process, and the port it has printed. `before`: a line of a program to run first."""
+    program = ["-c", f"{before}\n{slow_steps(step_s)}"] if step_s else []
     process = start("serve", BUNDLE, "--port", 0, "--model-name", "cards", *options, options=program)
     try:
         assert process.stdout is not None
@@ -65,7 +66,7 @@ def test_a_signal_lets_what_runs_be_finished(sig: signal.Signals) -> None:
         running = post(port, LONG).getresponse()
         first = running.read1(10_000)
         waiting = post(port, LONG)
-        time.sleep(0.3)
+        until(lambda: b"\nhired_edge_requests_waiting 1.0\n" in get(port, "/metrics"))
         os.kill(process.pid, sig)
         refused = waiting.getresponse()
         assert (refused.status, json.loads(refused.read())["error"]["code"]) == (503, "shutting_down")
@@ -88,6 +89,20 @@ def test_what_runs_is_not_waited_for_for_ever() -> None:
         assert status == 0
         assert "Traceback" not in stderr
         assert time.monotonic() - begin < 4.5  # the whole answer takes as long again
+
+
+def test_an_engine_that_does_not_come_back_does_not_hold_the_process() -> None:
+    """Its step sleeps for minutes, as a library that nothing can stop."""
+    impatient = "from hired_runtime.commands import serve; serve._LAST_STEP_S = 0.2"
+    with serving("--shutdown-timeout", 1, step_s=PATIENCE_S, before=impatient) as (process, port):
+        running = post(port, LONG)
+        until(lambda: b"\nhired_edge_requests_running 1.0\n" in get(port, "/metrics"))
+        running.close()
+        process.terminate()
+        status, _, stderr = finish(process, timeout=PATIENCE_S / 2)
+        assert status == 0
+        assert stderr.count("\n") == 1
+        assert "still busy" in stderr
 
 
 def test_a_second_signal_ends_it_at_once() -> None:
@@ -148,6 +163,11 @@ def test_options_reach_the_server() -> None:
 )
 def test_what_it_cannot_be_started_with_is_one_line(capsys: Capture, options: list[str], words: str) -> None:
     assert words in refused(capsys, "serve", BUNDLE, *options)
+
+
+def test_a_port_that_a_server_is_about_to_serve_on_is_one_line(capsys: Capture) -> None:
+    with bound_socket("127.0.0.1", 0, key=False) as taken:
+        assert "cannot be used" in refused(capsys, "serve", BUNDLE, "--port", taken.getsockname()[1])
 
 
 def test_a_port_that_is_taken_is_one_line(capsys: Capture) -> None:

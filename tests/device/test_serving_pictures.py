@@ -8,12 +8,15 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.tiny.served import PICTURE, Served, data_uri, encoded, served
+from hired_runtime.serving.media import MediaLimits
+from tests.tiny.served import PICTURE, Reply, Served, data_uri, encoded, served
 
+GOLDEN = Path(__file__).parents[1] / "golden/bundle"
 FRAMES = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
 
 
@@ -38,8 +41,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(folder: Path) -> Iterator[Served]:
-    from hired_runtime.serving.media import MediaLimits
-
     with served(media=MediaLimits(2**20, 10**6, folder)) as each:
         yield each
 
@@ -211,6 +212,14 @@ def test_any_other_file_is_refused(server: Served, folder: Path, name: str, sche
     server.works()
 
 
+def test_a_path_that_no_system_takes_is_refused_before_it_is_resolved(server: Served, folder: Path) -> None:
+    """Which would take the square of its length: seconds for these."""
+    for url in ("a/" * 100_000, f"file://{folder}/" + "../" * 60_000):
+        reply = server.chat(picture=url)
+        assert (reply.status, reply.error["code"]) == (400, "invalid_image")
+        assert f"{len(url)} characters; expected at most 4096" in reply.error["message"]
+
+
 def test_what_is_outside_is_refused_alike_whether_it_is_there_or_not(server: Served) -> None:
     there, missing = (server.chat(picture=f"../{name}.jpg").error["message"] for name in ("secret", "secre2"))
     assert there.replace("secret", "secre2") == missing
@@ -239,6 +248,26 @@ def test_a_picture_belongs_into_a_users_message(server: Served) -> None:
     for role in ("system", "assistant"):
         reply = server.post({"model": "cards", "messages": [{"role": role, "content": [part]}]})
         assert (reply.status, reply.error["param"]) == (400, "messages[0].content[0]")
+
+
+def test_the_pixels_of_a_request_are_counted_together() -> None:
+    def parts(*sizes: tuple[int, int]) -> list[dict[str, Any]]:
+        pictures = [data_uri(encoded("PNG", size=size), "image/png") for size in sizes]
+        return [{"type": "image_url", "image_url": {"url": each}} for each in pictures]
+
+    with served(GOLDEN, media=MediaLimits(max_pixels=2000)) as server:
+
+        def ask(*sizes: tuple[int, int]) -> Reply:
+            content = [*parts(*sizes), {"type": "text", "text": "Why?"}]
+            messages = [{"role": "user", "content": content}]
+            return server.post({"model": "cards", "messages": messages, "max_tokens": 1, "visual_tokens": "10%"})
+
+        assert ask((40, 30), (40, 20)).status == 200
+        reply = ask((40, 30), (40, 21))
+        assert (reply.status, reply.error["code"]) == (400, "invalid_image")
+        assert reply.error["param"] == "messages[0].content[1].image_url.url"
+        assert "2040 pixels together; expected at most 2000 in a request" in reply.error["message"]
+        assert ask((40, 30), (40, 20)).status == 200
 
 
 def test_detail_is_auto_or_high(server: Served) -> None:

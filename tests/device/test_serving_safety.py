@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import openai
@@ -14,7 +15,7 @@ from hired_runtime.commands.serve import KEY_VARIABLE, api_key
 from hired_runtime.serving.guard import is_loopback
 from hired_runtime.serving.server import address_of, bound_socket
 from hired_runtime.serving.settings import ServerSettings
-from tests.tiny.served import NAME, Served, head, read_reply, served
+from tests.tiny.served import NAME, Served, head, read_reply, served, until
 
 KEY = "a key with words"
 
@@ -167,6 +168,24 @@ def test_an_address_that_cannot_be_had_is_one_line() -> None:
             assert "\n" not in str(refusal.value)
 
 
+def test_a_port_is_taken_before_anybody_serves_on_it() -> None:
+    with bound_socket("127.0.0.1", 0, key=False) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(InputError, match="cannot be used"):
+            bound_socket("127.0.0.1", port, key=False).close()
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass  # early clients wait
+
+
+def test_a_port_can_be_had_again_right_after_a_stop() -> None:
+    with bound_socket("127.0.0.1", 0, key=False) as first:
+        port = first.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as client:
+            first.accept()[0].close()  # the server ends it, so that its end stays in TIME_WAIT
+            assert client.recv(1) == b""
+    bound_socket("127.0.0.1", port, key=False).close()
+
+
 def test_ipv6_is_written_in_brackets() -> None:
     with socket.socket(socket.AF_INET6) as probe:
         probe.bind(("::1", 0))
@@ -188,6 +207,53 @@ def test_the_key_comes_from_the_environment_or_the_option(monkeypatch: pytest.Mo
             api_key(bad)
 
 
+def test_metrics_count_what_a_connection_refuses_by_itself() -> None:
+    with served(header_timeout_s=0.2, body_timeout_s=0.2, max_connections=4) as server:
+        codes = []
+        for sent, ends in (
+            (b"GET\r\n\r\n", False),
+            (b"POST /v1", True),
+            (b"POST /v1", False),
+            (head(9) + b"{", True),
+            (head(9) + b"{", False),
+        ):
+            with server.connection() as raw:
+                raw.sendall(sent)
+                if ends:
+                    raw.shutdown(socket.SHUT_WR)
+                codes.append(read_reply(raw).error["code"])
+        with ExitStack() as stack:
+            raws = [stack.enter_context(server.connection()) for _ in range(5)]
+            codes.append(read_reply(raws[4]).error["code"])
+        until(lambda: server.get("/health").status == 200)  # their places are free again
+        numbers = metrics_of(server)
+    assert codes == [
+        "invalid_http",
+        "incomplete_request",
+        "timeout",
+        "incomplete_request",
+        "timeout",
+        "too_many_connections",
+    ]
+    expected = {
+        'hired_edge_refused_total{reason="invalid_http"}': 1,
+        'hired_edge_refused_total{reason="incomplete_request"}': 2,
+        'hired_edge_refused_total{reason="timeout"}': 2,
+        'hired_edge_refused_total{reason="too_many_connections"}': 1,
+        'hired_edge_requests_total{path="other",status="408"}': 1,
+        'hired_edge_requests_total{path="other",status="400"}': 2,
+        'hired_edge_requests_total{path="/v1/chat/completions",status="400"}': 1,
+        'hired_edge_requests_total{path="/v1/chat/completions",status="408"}': 1,
+    }
+    assert {name: numbers[name] for name in expected} == expected
+
+
+def metrics_of(server: Served) -> dict[str, float]:
+    lines = server.get("/metrics").body.decode().splitlines()
+    named = (line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(value) for name, value in named}
+
+
 def test_the_key_is_in_no_representation() -> None:
     assert KEY not in repr(ServerSettings(NAME, api_key=KEY))
 
@@ -198,8 +264,7 @@ def test_metrics_count_what_happened(tmp_path: Path) -> None:
         server.works()
         server.chat(n=2)
         server.get("/" + "x" * 30)
-        text = server.get("/metrics").body.decode()
-    numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        numbers = metrics_of(server)
     expected = {
         'hired_edge_requests_total{path="/v1/chat/completions",status="200"}': 2,
         'hired_edge_requests_total{path="/v1/chat/completions",status="400"}': 1,
@@ -213,8 +278,8 @@ def test_metrics_count_what_happened(tmp_path: Path) -> None:
         "hired_edge_request_seconds_count": 2,
         "hired_edge_time_to_first_token_seconds_count": 2,
     }
-    assert {name: float(numbers[name]) for name in expected} == expected
-    assert float(numbers["hired_edge_prompt_tokens_total"]) > 0
-    assert float(numbers["hired_edge_cached_tokens_total"]) > 0  # the second asked the same
-    assert float(numbers["hired_edge_cache_bytes"]) > 0
-    assert "x" * 30 not in text
+    assert {name: numbers[name] for name in expected} == expected
+    assert numbers["hired_edge_prompt_tokens_total"] > 0
+    assert numbers["hired_edge_cached_tokens_total"] > 0  # the second asked the same
+    assert numbers["hired_edge_cache_bytes"] > 0
+    assert not any("x" * 30 in name for name in numbers)

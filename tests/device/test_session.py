@@ -119,6 +119,23 @@ def test_a_session_is_told_of_nothing_that_failed(golden: hired_runtime.Model) -
     assert session.ask("And?", max_new_tokens=2).cached_tokens > 0
 
 
+def test_streams_that_are_made_before_they_are_read_follow_each_other(golden: hired_runtime.Model) -> None:
+    session = golden.session([picture(5)], max_new_tokens=2)
+    first, second = session.stream("What is it?"), session.stream("And under it?")
+    answers = [first.answer, second.answer]
+    assert [message["role"] for message in session.messages] == ["user", "assistant"] * 2
+    assert len(session.images) == 1
+    assert answers[1].cached_tokens > answers[0].prompt_tokens
+    assert session.ask("Why?").text is not None
+
+
+def test_what_is_remembered_cannot_be_changed_by_who_reads_it(golden: hired_runtime.Model) -> None:
+    (selection,) = golden.session([picture(6)], max_new_tokens=1).ask("What is it?").selections
+    for array in (*selection.indices, selection.gather, selection.places):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:1] = 0
+
+
 def test_options_that_are_none_are_refused_at_once(golden: hired_runtime.Model) -> None:
     with pytest.raises(HiredEdgeError):
         golden.session([], policy="hierd")
@@ -188,7 +205,7 @@ def test_every_policy_reuses_its_own_choice_and_no_other(policy: str, golden: hi
 
 
 def test_a_follow_up_on_the_demonstration_model_is_under_a_tenth() -> None:
-    """Of the first question's time to first token; medians, and with room for a busy machine."""
+    """Of the first question's time to first token; median of seven. It is 0.06 where nothing else runs."""
     model = hired_runtime.open(ROOT / "demo/bundle", visual_tokens="20%", threads=1)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8))
     ratios = []
@@ -200,7 +217,7 @@ def test_a_follow_up_on_the_demonstration_model_is_under_a_tenth() -> None:
         assert second.cached_tokens > second.selections[0].visual_tokens
         ratios.append(second.timings_ms["ttft"] / first.timings_ms["ttft"])
     print(f"follow-up against first question: {median(ratios):.3f}")
-    assert median(ratios) <= 0.2
+    assert median(ratios) <= 0.1
 
 
 def _asked(words: str) -> list[dict[str, Any]]:

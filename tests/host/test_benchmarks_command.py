@@ -123,6 +123,7 @@ def test_a_process_that_dies_is_an_error_here() -> None:
         in_child(count, (5, 3), quiet)
 
 
+@pytest.mark.slow
 def test_the_tiny_shape_from_the_command_line(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     """Weights drawn, exported, measured and written, but for the processes."""
     monkeypatch.setattr(exporter, "language_graph", traced_language)

@@ -33,7 +33,10 @@ RTX = module.load("tensorrt_rtx")
 SM = ("--sm", 86)
 MACHINE = Machine(RTX.name, RTX.version, 86)
 TABLES = {"jp6": TENSORRT_10_3, "jp7": TENSORRT_10_16, "cuda": TENSORRT_10_16}
-RECIPES = ("jp7-fp16", "jp7-int8", "jp7-int4", "jp6-fp16", "jp6-int8", "jp6-int4", "jp6-window")
+RECIPES = (
+    *("jp7-fp16", "jp7-int8", "jp7-int4", "jp6-fp16", "jp6-int8", "jp6-int4"),
+    pytest.param("jp6-window", marks=pytest.mark.slow),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +103,7 @@ def slow(case: Any) -> Any:
     return pytest.param(*case.values, id=case.id, marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("target", "precision"), [slow(JP7), JP6])
+@pytest.mark.parametrize(("target", "precision"), [slow(JP7), slow(JP6)])
 def test_the_golden_model_builds(target: Target, precision: Precision, tmp_path: Path, capsys: Capture) -> None:
     golden.write(tmp_path / "checkpoint")
     options = ExportOptions(target=target, precision=precision, progress=False, **golden.LIMITS)

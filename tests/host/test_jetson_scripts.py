@@ -118,12 +118,13 @@ def call(script: Path, *arguments: str | Path, env: dict[str, str], cwd: Path) -
     )
 
 
-@pytest.mark.parametrize("command", ["build", "run", "profile"])
+@pytest.mark.parametrize("command", ["build", "run", "profile", "serve"])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_faked_docker_is_asked_to_run_the_command(
     system: str, command: str, jetson: Path, board: dict[str, str], tmp_path: Path
 ) -> None:
-    result = call(jetson / f"{command}.sh", GOLDEN, "--flag", "a b", env={**board, "JETPACK": system}, cwd=tmp_path)
+    environment = {**board, "JETPACK": system, "HIRED_EDGE_API_KEY": "a secret"}
+    result = call(jetson / f"{command}.sh", GOLDEN, "--flag", "a b", env=environment, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     said = Path(board["FAKED_LOG"]).read_text().splitlines()
     assert said[0] == "run"
@@ -131,7 +132,9 @@ def test_a_faked_docker_is_asked_to_run_the_command(
     assert said[-5].startswith(f"hired-edge:{system}-")
     pairs = list(itertools.pairwise(said))
     assert ("--runtime", "nvidia") in pairs
-    assert ("--network", "none") in pairs
+    assert ("--network", "host" if command == "serve" else "none") in pairs
+    assert ("--env", "HIRED_EDGE_API_KEY") in pairs
+    assert not any("a secret" in each for each in said)
     assert ("--user", f"{os.getuid()}:{os.getgid()}") in pairs
     mounts = {mount for option, mount in pairs if option == "--volume"}
     assert {f"{GOLDEN}:{GOLDEN}", f"{tmp_path}:{tmp_path}", f"{tmp_path}/cache:/cache/hired-edge"} <= mounts

@@ -72,7 +72,13 @@ def check(
     return taken(recorder), expected
 
 
-@pytest.mark.parametrize("name", ["next-llama", "next-mistral", "next-qwen2", "llava-llama"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "next-llama",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("next-mistral", "next-qwen2", "llava-llama")),
+    ],
+)
 @pytest.mark.parametrize(("policy", "newlines"), [("hired", None), ("uniform", "none")])
 def test_every_text_model(
     name: str, policy: str, newlines: str | None, bundles: Bundles, references: References, measure: Measure

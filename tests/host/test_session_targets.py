@@ -17,7 +17,12 @@ FP16, FP32 = 5e-3, 1e-4
 
 @pytest.mark.parametrize(
     ("name", "tolerance"),
-    [("next-llama", FP32), ("next-mistral-window", FP32), ("jp7-fp16", FP16), ("jp6-window", FP16)],
+    [
+        ("next-llama", FP32),
+        ("next-mistral-window", FP32),
+        pytest.param("jp7-fp16", FP16, marks=pytest.mark.slow),
+        ("jp6-window", FP16),
+    ],
 )
 def test_conversations_go_on_as_from_scratch(name: str, tolerance: float, bundles: Bundles) -> None:
     folder = bundles(name).bundle

@@ -6,11 +6,11 @@ A bar where tqdm is installed (the `eval` extra), else a line.
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
+from hired_runtime import progress_bar
 from hired_runtime.profiling.progress import line
 
 Show = Callable[[int, int, int], None]
@@ -26,25 +26,8 @@ def shown() -> Iterator[Show]:
 
 @contextlib.contextmanager
 def _bar() -> Iterator[Show]:
-    from tqdm import tqdm
-
-    # tqdm's own lock is shared by processes: the semaphore of one that is killed is reported on stderr as leaked.
-    tqdm.set_lock(threading.RLock())
-    bar: tqdm | None = None
-
-    def show(done: int, total: int, errors: int) -> None:
-        nonlocal bar
-        if bar is None:
-            bar = tqdm(total=total, initial=done, unit="row", disable=None)
-        if errors and not bar.disable:
-            bar.set_postfix_str(f"{errors} errors", refresh=False)
-        bar.update(done - bar.n)
-
-    try:
-        yield show
-    finally:
-        if bar is not None:
-            bar.close()
+    with progress_bar.bar("row") as show:
+        yield lambda done, total, errors: show(done, total, f"{errors} errors" if errors else "")
 
 
 @contextlib.contextmanager

@@ -33,6 +33,13 @@ class Exchange(NamedTuple):
     text: str
 
 
+class Answered(NamedTuple):
+    """An answer, and the budget that was in force for its question."""
+
+    answer: Answer
+    budget: str
+
+
 class _State(NamedTuple):
     """In one piece, so that it changes at once or not at all.
 
@@ -73,7 +80,7 @@ class Conversation:
 
     def __init__(self, model: Model, options: Mapping[str, Any], pictures: tuple[Picture, ...], remember: bool) -> None:
         self.model = model
-        self.last: Answer | None = None
+        self.last: Answered | None = None
         self._options, self._pictures, self._remember = dict(options), pictures, remember
         self._session = model.session()
         new = options.get("max_new_tokens") or 0
@@ -141,14 +148,14 @@ class Conversation:
             kept = self._state.exchanges
             self.clear()
             self._state = self._state._replace(exchanges=kept)
-        state, session = self._state, self._session
+        state, session, budget = self._state, self._session, self.budget
         self._check_length(prompt)
         session.messages, session.images = list(state.messages), list(state.images)
         with closing(session.stream(prompt, state.waiting, **self._options)) as generation:
             yield from generation
             answer = generation.answer
         exchange = Exchange(tuple(each.name for each in state.waiting), prompt, answer.text)
-        self.last = answer
+        self.last = Answered(answer, budget)
         self._state = _State(tuple(session.messages), tuple(session.images), exchanges=(*state.exchanges, exchange))
 
     def _check_length(self, prompt: str) -> None:

@@ -75,9 +75,9 @@ def _budget(talk: Conversation, argument: str) -> str:
 
 
 def _stats(talk: Conversation, _: str) -> str:
-    answer = talk.last
-    if answer is None:
+    if talk.last is None:
         return "Nothing was answered yet."
+    answer, budget = talk.last
     visual = [f"{each.visual_tokens} of {each.tiling.stock_tokens}" for each in answer.selections]
     return "\n".join(
         [
@@ -85,7 +85,7 @@ def _stats(talk: Conversation, _: str) -> str:
             f"speed                {_speed(answer)}",
             f"prompt               {answer.prompt_tokens + sum(each.visual_tokens for each in answer.selections)} "
             f"positions, {answer.cached_tokens} of them cached",
-            f"visual tokens        {', '.join(visual) or 'none'} (budget {talk.budget})",
+            f"visual tokens        {', '.join(visual) or 'none'} (budget {budget})",
             f"key-value cache      {talk.model.cache_bytes / 2**20:.1f} MiB",
             f"memory               {answer.peak_memory_mb:.0f} MiB at most so far",
         ]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
+import sys
+import warnings
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -25,6 +29,8 @@ KEY_VARIABLE = "HIRED_EDGE_API_KEY"
 _ROWS = 4
 _MIB = 2**20
 _PICTURES, _PICTURES_BYTES = 16, 64 * _MIB
+_LAST_STEP_S = 2.0
+"""For the engine's last step, once all clients have their answers or are gone; and as long again."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +95,7 @@ def run(args: argparse.Namespace) -> None:
         max_body_bytes=args.max_body_mb * _MIB,
     )
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # or strangers' pictures could fill the log
     with bound_socket(args.host, args.port, key=key is not None) as listening:
         rows = args.batch or min(_ROWS, manifest.limits.batch)
         model = hired_runtime.open(
@@ -118,7 +125,19 @@ def run(args: argparse.Namespace) -> None:
                 on_started=say,
             ).run(sockets=[listening])
         finally:
-            engine.close()
+            ended = engine.close(_LAST_STEP_S)
+        if not ended:
+            _leave()
+
+
+def _leave() -> NoReturn:
+    """Ends the process as asked, though the engine's thread is in the middle of a library that cannot be stopped."""
+    logging.getLogger(__name__).warning("the engine was still busy; it was not waited for")
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(0)
 
 
 def remembered(manifest: Manifest, rows: int) -> int:

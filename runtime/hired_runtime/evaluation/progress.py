@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Iterator
 
+from hired_runtime import progress_bar
 from hired_runtime.evaluation.runner import OnPicture
 
 
@@ -17,24 +17,16 @@ def bar() -> Iterator[OnPicture]:
     Raises:
         ModuleNotFoundError: tqdm is not installed.
     """
-    from tqdm import tqdm
-
-    # tqdm's own lock is shared by processes: the semaphore of one that is killed is reported on stderr as leaked.
-    tqdm.set_lock(threading.RLock())
-    shown: tqdm | None = None
     started, made = 0.0, 0
+    with progress_bar.bar("picture") as show:
 
-    def on_picture(done: int, total: int, answers: int) -> None:
-        nonlocal shown, started, made
-        if shown is None:
-            shown, started = tqdm(total=total, unit="picture", disable=None), time.perf_counter()
-        elif not shown.disable:
+        def on_picture(done: int, total: int, answers: int) -> None:
+            nonlocal started, made
+            if not started:  # the first picture's answers came before there was a clock
+                started = time.perf_counter()
+                show(done, total, "")
+                return
             made += answers
-            shown.set_postfix_str(f"{made / (time.perf_counter() - started):.1f} answers/s", refresh=False)
-        shown.update(done - shown.n)
+            show(done, total, f"{made / (time.perf_counter() - started):.1f} answers/s")
 
-    try:
         yield on_picture
-    finally:
-        if shown is not None:
-            shown.close()

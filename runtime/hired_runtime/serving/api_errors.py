@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hired_edge.errors import HiredEdgeError, InputError, LimitError
+from hired_runtime.serving.disconnect import ClientGoneError
 from hired_runtime.serving.engine import ClosingError, QueueFullError
 
 log = logging.getLogger("hired_runtime.serving")
@@ -122,8 +123,8 @@ class Errors:
 
         try:
             await self._app(scope, receive, noted)
-        except ClientDisconnect:
-            pass  # in the middle of a body: nobody waits for an answer
+        except (ClientDisconnect, ClientGoneError):
+            pass  # nobody waits for an answer
         except asyncio.CancelledError:  # the server ends, and this took longer than it waits
             if not started:
                 await api_error(ClosingError()).response()(scope, receive, send)

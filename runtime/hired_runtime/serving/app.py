@@ -19,21 +19,25 @@ from hired_runtime.serving.guard import Guard
 from hired_runtime.serving.headers import SafeHeaders
 from hired_runtime.serving.metrics import Counting, Metrics
 from hired_runtime.serving.models import Models
+from hired_runtime.serving.reading import Readers
 from hired_runtime.serving.settings import ServerSettings
 
 
 def create_app(engine: Engine, settings: ServerSettings) -> Starlette:
-    """An ASGI application; whoever runs it also ends the engine."""
+    """An ASGI application; whoever runs it also ends the engine.
+
+    Its `state.on_refused` is to be told of requests that a connection has answered by itself.
+    """
     metrics = Metrics(engine)
-    models = Models(engine, settings)
+    models, readers = Models(engine, settings), Readers()
     routes = [
-        Route("/v1/chat/completions", ChatCompletions(engine, settings, metrics), methods=["POST"]),
+        Route("/v1/chat/completions", ChatCompletions(engine, settings, metrics, readers), methods=["POST"]),
         Route("/v1/models", models.all),
         Route("/v1/models/{name:path}", models.one),
         Route("/health", _health),
         Route("/ready", partial(_ready, engine)),
         Route("/metrics", metrics.answer),
-        *looking.routes(engine, settings),
+        *looking.routes(engine, settings, readers),
     ]
 
     middleware = [
@@ -43,6 +47,7 @@ def create_app(engine: Engine, settings: ServerSettings) -> Starlette:
         Middleware(Guard, settings=settings),
     ]
     app = Starlette(routes=routes, middleware=middleware, exception_handlers={HTTPException: _raised})
+    app.state.on_refused = metrics.refused_unheard
     app.router.redirect_slashes = False  # it would send clients to whatever name they have called the server by
     return app
 

@@ -16,6 +16,7 @@ from hired_runtime.serving.disconnect import ClientGoneError, while_connected
 from hired_runtime.serving.engine import ClosingError, Engine, Ticket
 from hired_runtime.serving.json_body import read_json
 from hired_runtime.serving.metrics import Metrics, Watch
+from hired_runtime.serving.reading import Readers
 from hired_runtime.serving.settings import ServerSettings
 
 _STREAM_HEADERS = [
@@ -27,23 +28,23 @@ _STREAM_HEADERS = [
 class ChatCompletions:
     """An ASGI application, because a stream and a client's disappearance are ASGI's business."""
 
-    def __init__(self, engine: Engine, settings: ServerSettings, metrics: Metrics) -> None:
-        self._engine, self._settings, self._metrics = engine, settings, metrics
+    def __init__(self, engine: Engine, settings: ServerSettings, metrics: Metrics, readers: Readers) -> None:
+        self._engine, self._settings, self._metrics, self._readers = engine, settings, metrics, readers
         vocabulary = engine.model.pipeline.prompt.tokenizer.get_vocab()
         self._requests = ChatRequests(settings, engine.model.limits, max(map(len, vocabulary)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watch = self._metrics.watch()
         body = await HttpRequest(scope, receive).body()
-        # a thread, since a body of megabytes takes a while and other answers are being streamed
-        chat = await asyncio.to_thread(self._read, body)
-        ticket = self._engine.submit(chat.request)
         try:
-            await while_connected(receive, self._answer(chat, ticket, watch, scope, receive, send))
+            chat = await while_connected(receive, self._readers(self._read, body))
+            ticket = self._engine.submit(chat.request)
+            try:
+                await while_connected(receive, self._answer(chat, ticket, watch, scope, receive, send))
+            finally:
+                ticket.cancel()
         except ClientGoneError:
             self._metrics.gone()
-        finally:
-            ticket.cancel()
 
     def _read(self, body: bytes) -> ChatRequest:
         return self._requests.read(read_json(body))

@@ -11,7 +11,7 @@ from typing import Any
 from hired_edge.limits import Limits, check_request
 from hired_runtime.serving import fields
 from hired_runtime.serving.api_errors import ApiError, about
-from hired_runtime.serving.media import MediaLimits, picture_of_url
+from hired_runtime.serving.media import MediaLimits, RequestPictures
 
 #: As a client writes it -> as chat templates know it.
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
@@ -54,16 +54,19 @@ class Conversation:
     """
 
     def __init__(self, value: Any, media: MediaLimits, limits: Limits, most_characters: int) -> None:
-        self._media, self._limits, self._most_characters = media, limits, most_characters
+        self._pictures, self._limits, self._most_characters = RequestPictures(media), limits, most_characters
         self._characters, self._parts = 0, 0
         self.messages: list[dict[str, Any]] = []
-        self.pictures: list[bytes] = []
         if not isinstance(value, list) or not value:
             fields.refuse(value, "messages", "a list of at least one message", "invalid_type")
         if len(value) > limits.text_tokens:
             raise self._too_long(f"{len(value)} messages")
         for index, message in enumerate(value):
             self._message(message, f"messages[{index}]")
+
+    @property
+    def pictures(self) -> list[bytes]:
+        return self._pictures.read
 
     def _message(self, value: Any, param: str) -> None:
         message = fields.record(value, param, _MESSAGE)
@@ -116,7 +119,7 @@ class Conversation:
             fields.refuse(None, f"{param}.image_url.url", "a string", "invalid_type")
         with about("messages"):
             check_request(self._limits, visual=0, text=0, new=0, images=len(self.pictures) + 1)
-        self.pictures.append(picture_of_url(image["url"], self._media, f"{param}.image_url.url"))
+        self._pictures.add(image["url"], f"{param}.image_url.url")
         return {"type": "image"}
 
 

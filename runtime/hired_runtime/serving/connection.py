@@ -6,6 +6,7 @@ uvicorn has one for idle connections alone. What is said here is said without th
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import h11
@@ -19,13 +20,19 @@ _LINGER_S = 5.0
 """How long the rest of a refused body is read and thrown away, so that the client gets to read the refusal."""
 
 
-def connection_class(settings: ServerSettings) -> type[H11Protocol]:
-    """uvicorn makes its connections itself, from a class alone."""
-    return type("Connection", (_Connection,), {"settings": settings})
+def connection_class(settings: ServerSettings, on_refused: Callable[[str, int, str], None]) -> type[H11Protocol]:
+    """uvicorn makes its connections itself, from a class alone.
+
+    Args:
+        on_refused: is told the path (empty if it is not known), the status and the code of what a connection answers
+            by itself.
+    """
+    return type("Connection", (_Connection,), {"settings": settings, "on_refused": staticmethod(on_refused)})
 
 
 class _Connection(H11Protocol):
     settings: ServerSettings
+    on_refused: Callable[[str, int, str], None]
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
@@ -110,6 +117,7 @@ class _Connection(H11Protocol):
         """Answers at once and closes; whoever works on the request hears that the client is gone."""
         cycle = self.cycle
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            self.on_refused("" if cycle is None or cycle.response_complete else cycle.scope["path"], status, code)
             response = ApiError(status, message, code=code, retry_after_s=retry_after_s).response()
             headers = [*response.raw_headers, (b"connection", b"close")]
             head = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])

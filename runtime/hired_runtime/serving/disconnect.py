@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.types import Receive
+
+T = TypeVar("T")
 
 
 class ClientGoneError(Exception):
     """Nobody waits for the answer any more."""
 
 
-async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
-    """Runs `work`, and cancels it at once if the client closes the connection. Call it when the body was read.
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Runs `work` to its result, and cancels it at once if the client closes the connection.
+
+    Call it when the body was read.
 
     Raises:
         ClientGoneError: the client has gone; or whatever `work` raises.
@@ -24,7 +28,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> 
         await asyncio.wait((worker, watcher), return_when=asyncio.FIRST_COMPLETED)
         if not worker.done():
             raise ClientGoneError
-        worker.result()
+        return worker.result()
     finally:
         for task in (worker, watcher):
             task.cancel()

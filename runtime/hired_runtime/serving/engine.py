@@ -108,7 +108,7 @@ class Engine:
         self._calls: deque[Callable[[], None]] = deque()
         self._running: dict[Running, Ticket] = {}
         self._changed = threading.Condition()
-        self._draining, self._abandoned = False, False
+        self._draining, self._abandoned, self._starting = False, False, 0
         self._mean_s = 1.0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
@@ -120,8 +120,8 @@ class Engine:
 
     @property
     def running(self) -> int:
-        """Requests that have a row."""
-        return len(self._running)
+        """Requests that have a row, or are being given one: a long prompt takes a while."""
+        return len(self._running) + self._starting
 
     @property
     def ready(self) -> bool:
@@ -173,13 +173,23 @@ class Engine:
         for ticket in refused:
             ticket.put(ClosingError())
 
-    def close(self, timeout_s: float | None = None) -> None:
-        """Drains, waits for what runs (after `timeout_s` it is given up), and releases the model."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Drains, waits for what runs, and releases the model.
+
+        Args:
+            timeout_s: after it what runs is given up; None = never.
+
+        Returns:
+            whether it ended. After twice the time the thread is still inside a library, and the model not released.
+        """
         self.drain()
         self._thread.join(timeout_s)
         self._abandoned = True
-        self._thread.join()
+        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            return False
         self.model.close()
+        return True
 
     def _check_room(self, line: deque[Any]) -> None:
         if self._draining:
@@ -200,9 +210,9 @@ class Engine:
                     self._changed.wait()
                 if self._draining and not (self._calls or self._running):
                     return
-                calls, self._calls = list(self._calls), deque()
+                call = self._calls.popleft() if self._calls else None
             with self.model.pipeline.turns.lock:
-                for call in calls:
+                if call is not None:  # one a step, since it may run the vision tower
                     call()
                 self._turn()
 
@@ -225,11 +235,14 @@ class Engine:
 
     def _start(self, ticket: Ticket) -> None:
         ticket.timings.add("queue", 1e3 * (time.perf_counter() - ticket.timings.started))
+        self._starting = 1
         try:
             self._running[self._batcher.start(ticket.request, ticket.timings)] = ticket
         except Exception as error:
             ticket.put(error)
             self._fail_the_lost(error)
+        finally:
+            self._starting = 0
         self._deliver()  # the first token is not kept waiting by the next prefill
 
     def _guarded(self, step: Callable[[], None]) -> None:

@@ -7,8 +7,9 @@ tower's run, and the features that some policies look at, take a turn of the eng
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from starlette.concurrency import run_in_threadpool
@@ -24,18 +25,26 @@ from hired_edge.selection import Selection
 from hired_edge.tiling import Tiling
 from hired_runtime.backend import Floats
 from hired_runtime.panels import Panels, panels
-from hired_runtime.pictures import read_picture
+from hired_runtime.pictures import KnownPicture, read_picture
+from hired_runtime.pipeline import Pipeline
 from hired_runtime.request import Request as Question
 from hired_runtime.serving import fields
 from hired_runtime.serving.api_errors import ApiError
 from hired_runtime.serving.chat_request import FIELDS
+from hired_runtime.serving.disconnect import ClientGoneError, while_connected
 from hired_runtime.serving.engine import Engine
 from hired_runtime.serving.json_body import read_json
 from hired_runtime.serving.looked_pictures import Looked, LookedPictures, choose, features_and_keys, look
 from hired_runtime.serving.media import checked_picture
 from hired_runtime.serving.page_files import page_routes, read_files, samples
 from hired_runtime.serving.policy_words import summary
+from hired_runtime.serving.reading import Readers
 from hired_runtime.serving.settings import ServerSettings
+
+T = TypeVar("T")
+
+_WAITING = 8
+"""Selections that may wait: a page asks for the next one when it has the last."""
 
 # Read as in a question, with the picture's name in place of the picture.
 _FIELDS = {
@@ -44,10 +53,10 @@ _FIELDS = {
 }
 
 
-def routes(engine: Engine, settings: ServerSettings) -> list[BaseRoute]:
+def routes(engine: Engine, settings: ServerSettings, readers: Readers) -> list[BaseRoute]:
     """`/`, `/page/...`, `/api/settings`, `/api/pictures` and `/api/selections`."""
     files = read_files()
-    looking = _Looking(engine, settings, samples(files))
+    looking = _Looking(engine, settings, readers, samples(files))
     return [
         *page_routes(files),
         Route("/api/settings", looking.settings),
@@ -57,8 +66,10 @@ def routes(engine: Engine, settings: ServerSettings) -> list[BaseRoute]:
 
 
 class _Looking:
-    def __init__(self, engine: Engine, settings: ServerSettings, samples: list[dict[str, Any]]) -> None:
-        self._engine, self._settings, self._samples = engine, settings, samples
+    def __init__(
+        self, engine: Engine, settings: ServerSettings, readers: Readers, samples: list[dict[str, Any]]
+    ) -> None:
+        self._engine, self._settings, self._readers, self._samples = engine, settings, readers, samples
         self._pictures = LookedPictures()
         # One at a time: looking is to fill neither the processors nor, by features of 50 MB, the memory.
         self._selecting = anyio.Lock()
@@ -98,11 +109,8 @@ class _Looking:
 
     async def picture(self, request: Request) -> Response:
         """A picture file -> its name here, where its patches lie, and how much attention each of them gets."""
-        picture = read_picture(checked_picture(await request.body(), self._settings.media, "picture"))
-        looked = self._pictures.get(picture.digest.hex())
-        if looked is None:
-            looked = await self._engine.call(lambda pipeline: look(pipeline, picture))
-            self._pictures.add(looked)
+        body = await request.body()
+        looked = await while_connected(request.receive, self._look(body))
         manifest, limit = self._engine.model.pipeline.manifest, self._engine.model.limits.visual_tokens
         plan = panels(looked.tiling, manifest.vision.preprocess)
         return JSONResponse(
@@ -120,7 +128,22 @@ class _Looking:
     async def selection(self, request: Request) -> Response:
         """{"picture", "visual_tokens", "policy", "alpha", "newlines"} -> which of its patches would be kept."""
         started = time.perf_counter()
-        asked = self._read(read_json(await request.body()))
+        body = await request.body()
+        return JSONResponse(await while_connected(request.receive, self._selected(body, started)))
+
+    async def _look(self, body: bytes) -> Looked:
+        picture = await self._readers(self._picture, body)
+        looked = self._pictures.get(picture.digest.hex())
+        if looked is None:
+            looked = await self._call(lambda pipeline: look(pipeline, picture))
+            self._pictures.add(looked)
+        return looked
+
+    def _picture(self, body: bytes) -> KnownPicture:
+        return read_picture(checked_picture(body, self._settings.media, "picture").data)
+
+    async def _selected(self, body: bytes, started: float) -> dict[str, Any]:
+        asked = await self._readers(self._read, body)
         looked = self._pictures.get(asked.pop("picture", ""))
         if looked is None:
             raise ApiError(404, "no such picture; send it again to api/pictures", param="picture", code="no_picture")
@@ -131,29 +154,45 @@ class _Looking:
         visual = budget.tokens([looked.tiling])
         check_request(self._engine.model.limits, visual=visual, text=0, new=0)
         chosen = await self._select(looked, wanted, budget)
-        return JSONResponse(
-            {
-                "indices": [indices.tolist() for indices in chosen.indices],
-                "counts": chosen.counts,
-                "newlines": chosen.newlines,
-                "budget": chosen.budget,
-                "visual_tokens": chosen.visual_tokens,
-                "milliseconds": round(1e3 * (time.perf_counter() - started), 2),
-            }
-        )
+        return {
+            "indices": [indices.tolist() for indices in chosen.indices],
+            "counts": chosen.counts,
+            "newlines": chosen.newlines,
+            "budget": chosen.budget,
+            "visual_tokens": chosen.visual_tokens,
+            "milliseconds": round(1e3 * (time.perf_counter() - started), 2),
+        }
 
-    def _read(self, body: dict[str, Any]) -> dict[str, Any]:
-        for key in body:
+    def _read(self, body: bytes) -> dict[str, Any]:
+        values = read_json(body)
+        for key in values:
             if key not in _FIELDS:
                 fields.unknown(key, key, _FIELDS)
-        return {key: _FIELDS[key](value, key) for key, value in body.items() if value is not None}
+        return {key: _FIELDS[key](value, key) for key, value in values.items() if value is not None}
 
     async def _select(self, looked: Looked, wanted: Question, budget: Budget) -> Selection:
         policy, fetched = POLICIES[wanted.policy], None
+        if (waiting := self._selecting.statistics().tasks_waiting) >= _WAITING:
+            message = f"{waiting} selections waiting; expected fewer; try again later"
+            raise ApiError(503, message, type="server_error", code="busy", retry_after_s=1)
         async with self._selecting:
             if policy.needs or policy.merge is not None:
-                fetched = await self._engine.call(lambda pipeline: features_and_keys(pipeline, looked.picture))
+                fetched = await self._call(lambda pipeline: features_and_keys(pipeline, looked.picture))
             return await run_in_threadpool(choose, looked, wanted, budget, fetched)
+
+    async def _call(self, work: Callable[[Pipeline], T]) -> T:
+        """On the engine's thread, if the client is still there when its turn comes."""
+        gone = False
+
+        def wanted(pipeline: Pipeline) -> T:
+            if gone:
+                raise ClientGoneError
+            return work(pipeline)
+
+        try:
+            return await self._engine.call(wanted)
+        finally:
+            gone = True
 
 
 def _percents(tiling: Tiling, limit: int) -> list[tuple[int, int]]:

@@ -13,10 +13,12 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from hired_runtime.pictures import MAX_PIXELS, picture_header
 from hired_runtime.serving.api_errors import ApiError, about
+from hired_runtime.serving.picture_structure import check_structure
 
 #: The formats that OpenAI's API takes. Fewer than `load_picture` reads, since strangers choose what is parsed here.
 FORMATS = "PNG, JPEG, WebP or GIF"
@@ -26,16 +28,17 @@ _ANIMATED = ("GIF", "PNG", "WEBP")  # a JPEG of several pictures (MPO) is what s
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 _IMAGE_TYPE = re.compile(r"image/[a-z0-9.+-]+(;[^;,]*)*;base64", re.IGNORECASE)
 _HEADER_CHARACTERS = 200
+_PATH_CHARACTERS = 4096  # the system takes no longer path, and resolving one takes the square of its length
 _EMBED = "send the picture itself, as data:image/png;base64,..."
 
 
 @dataclass(frozen=True)
 class MediaLimits:
-    """What a picture may be.
+    """What pictures may be.
 
     Args:
-        max_picture_bytes: of its file.
-        max_pixels: by its header.
+        max_picture_bytes: of a file.
+        max_pixels: of all pictures of a request together, by their headers.
         allowed_media_path: the folder below which a client may name files; None = nowhere.
     """
 
@@ -44,7 +47,14 @@ class MediaLimits:
     allowed_media_path: Path | None = None
 
 
-def checked_picture(data: bytes, limits: MediaLimits, param: str) -> bytes:
+class Checked(NamedTuple):
+    """The bytes of a still picture's file, and the pixels that its header promises."""
+
+    data: bytes
+    pixels: int
+
+
+def checked_picture(data: bytes, limits: MediaLimits, param: str) -> Checked:
     """The bytes themselves, if they begin a still picture within the limits.
 
     Raises:
@@ -55,13 +65,37 @@ def checked_picture(data: bytes, limits: MediaLimits, param: str) -> bytes:
     _check_bytes(len(data), limits, param)
     if not _SIGNATURES.match(data):
         raise _refused(param, f"the picture's data ({len(data)} bytes) is of no known format", FORMATS)
-    with about(param), picture_header(data, max_pixels=limits.max_pixels) as picture:
-        if picture.format in _ANIMATED and getattr(picture, "is_animated", False):
-            raise _refused(param, f"an animated {picture.format} picture", "a still picture; send one frame of it")
-    return data
+    with about(param):
+        check_structure(data)
+        with picture_header(data, max_pixels=limits.max_pixels) as picture:
+            if picture.format in _ANIMATED and getattr(picture, "is_animated", False):
+                raise _refused(param, f"an animated {picture.format} picture", "a still picture; send one frame of it")
+            return Checked(data, picture.width * picture.height)
 
 
-def picture_of_url(url: str, limits: MediaLimits, param: str) -> bytes:
+class RequestPictures:
+    """The pictures of one request, as they are read: all are decoded before the first is looked at, so that their
+    pixels share one limit.
+
+    Attributes:
+        read: the bytes of each picture's file, in order.
+    """
+
+    def __init__(self, limits: MediaLimits) -> None:
+        self._limits, self._pixels = limits, 0
+        self.read: list[bytes] = []
+
+    def add(self, url: str, param: str) -> None:
+        """Raises ApiError: 400, about `param`."""
+        data, pixels = picture_of_url(url, self._limits, param)
+        self._pixels += pixels
+        if self._pixels > self._limits.max_pixels:
+            got = f"pictures of {self._pixels} pixels together"
+            raise _refused(param, got, f"at most {self._limits.max_pixels} in a request; scale them down first")
+        self.read.append(data)
+
+
+def picture_of_url(url: str, limits: MediaLimits, param: str) -> Checked:
     """The picture that an `image_url` holds or names, checked: a data URI, or a file below the allowed folder.
 
     Raises:
@@ -101,6 +135,8 @@ def _local(url: str, limits: MediaLimits, param: str) -> bytes:
             f"the file {_shown(url)}",
             f"no local files, since the server runs without --allowed-media-path; {_EMBED}",
         )
+    if len(url) > _PATH_CHARACTERS:
+        raise _refused(param, f"a file's address of {len(url)} characters", f"at most {_PATH_CHARACTERS}")
     outside = _refused(param, f"the file {_shown(url)}", "a file below the folder that --allowed-media-path names")
     missing = _refused(param, f"the file {_shown(url)} cannot be read", "a regular file that the server may read")
     try:

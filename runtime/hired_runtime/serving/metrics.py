@@ -66,6 +66,11 @@ class Metrics:
     def counted(self, path: str, status: int) -> None:
         self._requests.labels(path if path in _PATHS else "other", str(status)).inc()
 
+    def refused_unheard(self, path: str, status: int, reason: str | None) -> None:
+        """Of a request that the application has not answered: its connection has."""
+        self.refused(reason)
+        self.counted(path, status)
+
     def answered(self, answer: Answer, first_s: float, total_s: float) -> None:
         self._prompt.inc(answer.prompt_tokens)
         self._visual.inc(visual_tokens(answer))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.applications import Starlette
 
 from hired_edge.errors import InputError
 from hired_runtime.serving.connection import connection_class
@@ -30,6 +30,7 @@ class Server(uvicorn.Server):
     """uvicorn over one engine.
 
     Args:
+        app: as `create_app` makes it.
         engine: drained when the server is told to stop; the caller closes it.
         shutdown_timeout_s: for what is being answered then.
         verbose: a line in the log for each request.
@@ -38,7 +39,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: ASGIApp,
+        app: Starlette,
         engine: Engine,
         settings: ServerSettings,
         *,
@@ -50,7 +51,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                http=connection_class(settings),
+                http=connection_class(settings, app.state.on_refused),
                 ws="none",
                 lifespan="off",
                 loop="asyncio",
@@ -85,7 +86,9 @@ class Server(uvicorn.Server):
 
 
 def bound_socket(host: str, port: int, *, key: bool) -> socket.socket:
-    """A socket that nobody can connect to yet: the port is taken before gigabytes are read.
+    """A socket that listens already: the port is taken before gigabytes are read, and early clients wait.
+
+    Two that are only bound may have the same port, since SO_REUSEADDR is needed to start again right after a stop.
 
     Args:
         host: a name or an address; port 0 lets the system choose.
@@ -111,6 +114,7 @@ def bound_socket(host: str, port: int, *, key: bool) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()
     except OSError as error:
         listening.close()
         raise _unusable(where, error) from None

@@ -4,6 +4,9 @@ import { events } from "./events.js";
 
 const KEY = "hired-edge-key";
 
+/** Whether a key can be sent: a header takes no more than printable ASCII. */
+export const sendable = (key) => /^[\x20-\x7e]+$/.test(key);
+
 /** What went wrong, as a person is told it; `code` and `status` are the API's, where it answered. */
 export class ApiError extends Error {
   constructor(message, status = 0, code = null) {
@@ -21,9 +24,17 @@ export function whenKeyIsNeeded(ask) {
   askForKey = ask;
 }
 
+/** The tab's key, or null; one that cannot be sent is forgotten. */
+function keptKey() {
+  const key = sessionStorage.getItem(KEY);
+  if (key === null || sendable(key)) return key;
+  sessionStorage.removeItem(KEY);
+  return null;
+}
+
 export async function call(path, options = {}) {
   for (;;) {
-    const key = sessionStorage.getItem(KEY);
+    const key = keptKey();
     const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
     let response;
     try {
@@ -34,7 +45,7 @@ export async function call(path, options = {}) {
     }
     if (response.ok) return response;
     if (response.status !== 401) throw await inWords(response);
-    if (sessionStorage.getItem(KEY) === key) {
+    if (keptKey() === key) {
       asking ??= askForKey(key !== null).finally(() => (asking = null));
       sessionStorage.setItem(KEY, await asking);
     }

@@ -4,6 +4,9 @@ export class Latest {
   #waiting = null;
   #running = false;
 
+  /** Resolves when nothing is running. */
+  idle = Promise.resolve();
+
   /**
    * @param work asked -> promise of a result.
    * @param done called with each result and what was asked, in order; the last is always of the latest.
@@ -15,7 +18,16 @@ export class Latest {
 
   ask(asked) {
     this.#waiting = asked;
-    if (!this.#running) this.#run();
+    if (!this.#running) this.idle = this.#run();
+  }
+
+  get busy() {
+    return this.#running;
+  }
+
+  /** Whether something newer waits. */
+  get overtaken() {
+    return this.#waiting !== null;
   }
 
   async #run() {

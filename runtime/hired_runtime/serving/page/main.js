@@ -10,34 +10,47 @@ import { dataUri, decode, listenForPictures, listSamples } from "./pictures.js";
 import { Stage } from "./stage.js";
 import { suggest, Talk } from "./talk.js";
 
-const state = { settings: null, looked: null, file: null, uri: null };
+/** `shown`: the picture on the stage, {file, looked, uri}. What is awaited for it is kept with it, never with the next. */
+const state = { settings: null, shown: null };
 const stage = new Stage();
 const controls = new Controls(() => select(), () => stage.colour(controls.map));
-const talk = new Talk(async () => ({
-  model: state.settings.model,
-  picture: state.file && (state.uri ??= await dataUri(state.file)),
-  choice: state.file ? controls.choice : {},
-  words: controls.words,
-}));
+const talk = new Talk(context, pictureSettled);
+
+async function context() {
+  const { settings: { model }, shown } = state;
+  if (!shown) return { model, picture: null, choice: {}, words: "without a picture" };
+  const { choice, words } = controls;
+  shown.uri ??= await dataUri(shown.file);
+  return { model, picture: shown.uri, choice, words };
+}
+
+/** Waits for a picture that was chosen; whether it, or else none, is what a question is about. */
+async function pictureSettled() {
+  if (!looks.busy) return true;
+  const before = state.shown;
+  await looks.idle;
+  return state.shown !== before;
+}
 
 const selections = new Latest(
-  async ({ looked, choice }) => {
+  async ({ shown, choice }) => {
+    const asked = { picture: shown.looked.picture, ...choice };
     try {
-      return await (await postJson("api/selections", { picture: looked.picture, ...choice })).json();
+      return await (await postJson("api/selections", asked)).json();
     } catch (error) {
-      if (error.code !== "no_picture" || looked !== state.looked) throw error;
-      await upload(state.file); // the server keeps the latest pictures only
-      return (await postJson("api/selections", { picture: looked.picture, ...choice })).json();
+      if (error.code !== "no_picture" || shown !== state.shown) throw error;
+      await upload(shown.file); // the server keeps the latest pictures only
+      return (await postJson("api/selections", asked)).json();
     }
   },
-  (selection, { looked }) => {
-    if (looked !== state.looked) return;
+  (selection, { shown }) => {
+    if (shown !== state.shown) return;
     tell(byId("selection-error"), "");
     stage.select(selection);
-    showCounts(looked, selection);
+    showCounts(shown.looked, selection);
   },
-  (error, { looked }) => {
-    if (looked !== state.looked) return;
+  (error, { shown }) => {
+    if (shown !== state.shown) return;
     tell(byId("selection-error"), inWords(error));
     stage.select(null);
     hideCounts();
@@ -45,18 +58,19 @@ const selections = new Latest(
 );
 
 function select() {
-  if (state.looked) selections.ask({ looked: state.looked, choice: controls.choice });
+  if (state.shown) selections.ask({ shown: state.shown, choice: controls.choice });
 }
 
-const looks = new Latest(look, () => {}, (error) => {
+const looks = new Latest(look, show, (error) => {
   byId("stage").classList.remove("looking");
   tell(byId("stage-error"), inWords(error));
 });
 
-/** Another picture: a new conversation about it. */
-async function look({ file, sample }) {
+/** What there is to show of a picture. */
+async function look({ load }) {
   tell(byId("stage-error"), "");
   byId("stage").classList.add("looking");
+  const file = await load();
   const { picture_bytes: most, body_bytes: body } = state.settings.limits;
   const largest = Math.min(most, Math.floor((body - 65536) * 0.75)); // base64 takes a third more
   if (file.size > largest) {
@@ -64,11 +78,21 @@ async function look({ file, sample }) {
   }
   const [looked, bitmap] = await Promise.all([upload(file), decode(file).catch(() => null)]);
   if (!bitmap) throw new ApiError("This browser cannot show the picture; save it as PNG, JPEG or WebP.");
-  Object.assign(state, { looked, file, uri: null });
+  return { file, looked, bitmap };
+}
+
+/** Another picture: a new conversation about it. */
+function show({ file, looked, bitmap }, { sample }) {
+  if (looks.overtaken) {
+    bitmap.close();
+    return;
+  }
+  state.shown = { file, looked, uri: null };
   byId("stage").classList.remove("looking");
   talk.clear();
   suggest(sample?.questions ?? [], (question) => talk.ask(question, { anew: true }));
   hideCounts();
+  tell(byId("selection-error"), "");
   controls.measure(looked);
   stage.show(looked, bitmap);
   select();
@@ -102,8 +126,8 @@ async function start() {
   byId("facts").replaceChildren(...facts.map((fact) => element("li", {}, fact)));
   controls.offer(settings);
   const refused = (message) => tell(byId("stage-error"), message);
-  const chosen = (file, sample) => looks.ask({ file, sample });
-  listSamples(settings.samples, chosen, refused);
+  const chosen = (load, sample) => looks.ask({ load, sample });
+  listSamples(settings.samples, chosen);
   listenForPictures(chosen, refused);
 }
 

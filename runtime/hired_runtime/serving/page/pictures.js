@@ -1,24 +1,26 @@
-/** Where pictures come from: the file dialog, a drop, the clipboard, the samples. Gives files, asks nothing. */
+/** Where pictures come from: the file dialog, a drop, the clipboard, the samples. Knows nothing of what becomes of them. */
 
+import { call } from "./api.js";
 import { byId, element } from "./dom.js";
 
 const MOST_SHOWN = 2048;
 
 /**
- * @param chosen called with a File or Blob, and with the sample that it is, if it is one.
+ * @param chosen called with a function that gives the File or Blob, and with the sample that it is, if it is one.
  * @param refused called with a message.
  */
 export function listenForPictures(chosen, refused) {
+  const taken = (file) => chosen(() => file);
   const first = (files) => [...files].find((file) => file.type.startsWith("image/")) ?? files[0];
   byId("file").addEventListener("change", (event) => {
-    if (event.target.files.length) chosen(first(event.target.files));
+    if (event.target.files.length) taken(first(event.target.files));
     event.target.value = "";
   });
   document.addEventListener("paste", (event) => {
     const file = [...event.clipboardData.files].find((each) => each.type.startsWith("image/"));
     if (!file) return;
     event.preventDefault();
-    chosen(file);
+    taken(file);
   });
   const carriesFiles = (event) => [...event.dataTransfer.types].includes("Files");
   const mark = (on) => document.body.classList.toggle("dropping", on);
@@ -34,24 +36,16 @@ export function listenForPictures(chosen, refused) {
     if (!carriesFiles(event)) return;
     event.preventDefault();
     const file = first(event.dataTransfer.files);
-    file ? chosen(file) : refused("What was dropped is no file.");
+    file ? taken(file) : refused("What was dropped is no file.");
   });
 }
 
-/** Buttons with the sample pictures. */
-export function listSamples(samples, chosen, refused) {
+/** Buttons with the sample pictures; `chosen` as above. */
+export function listSamples(samples, chosen) {
   const buttons = samples.map((sample) => {
     const button = element("button", { type: "button", title: sample.words },
       element("img", { src: sample.file, alt: `Sample: ${sample.words}`, height: 44 }));
-    button.addEventListener("click", async () => {
-      try {
-        const response = await fetch(sample.file);
-        if (!response.ok) throw new Error(response.statusText);
-        chosen(await response.blob(), sample);
-      } catch {
-        refused("The sample picture could not be read. Is the server still running?");
-      }
-    });
+    button.addEventListener("click", () => chosen(async () => (await call(sample.file)).blob(), sample));
     return element("li", {}, button);
   });
   byId("samples").replaceChildren(...buttons);

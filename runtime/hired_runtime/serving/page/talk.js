@@ -7,19 +7,25 @@ import { ApiError, completion } from "./api.js";
 import { byId, element, milliseconds, whole } from "./dom.js";
 import { hideFigures, showFigures } from "./figures.js";
 
+const REMEMBER = "hired-edge-remember";
+
 export class Talk {
   #turns = [];
   #running = null;
 
   /**
    * @param context gives {model, picture, choice, words}: what a question is asked with; picture is a data URI or null.
+   * @param ready gives whether a typed question can be asked, once that is known.
    */
-  constructor(context) {
+  constructor(context, ready) {
     this.context = context;
-    [this.log, this.question] = [byId("log"), byId("question")];
-    byId("ask").addEventListener("submit", (event) => {
+    [this.log, this.question, this.remember] = [byId("log"), byId("question"), byId("remember")];
+    this.remember.checked = sessionStorage.getItem(REMEMBER) !== "no";
+    this.remember.addEventListener("change", () =>
+      sessionStorage.setItem(REMEMBER, this.remember.checked ? "yes" : "no"));
+    byId("ask").addEventListener("submit", async (event) => {
       event.preventDefault();
-      this.ask(this.question.value.trim());
+      if (await ready()) this.ask(this.question.value.trim());
     });
     this.question.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
@@ -41,18 +47,18 @@ export class Talk {
   clear() {
     this.stop();
     this.#turns = [];
+    this.#busy(null); // whatever comes of the stopped answer, nobody waits for it
     this.log.replaceChildren(byId("log-words") ?? this.words);
-    byId("clear").disabled = true;
     hideFigures();
   }
 
-  /** Asks a question as the next turn, or as the first of a new conversation. Only one answer is made at a time. */
+  /** Asks a question as the next turn, or by itself. Only one answer is made at a time. */
   ask(question, { anew = false } = {}) {
     if (!question || this.#running) return;
     this.question.value = "";
     this.words ??= byId("log-words");
     this.words.remove();
-    const first = anew || !this.#turns.length;
+    const first = anew || !this.remember.checked || !this.#turns.length;
     const className = first ? "turn" : "turn follows";
     const turn = { question, first, answers: [], element: element("article", { className }) };
     turn.element.append(element("h3", {}, question));
@@ -83,6 +89,7 @@ export class Talk {
     } catch (error) {
       problem = error;
     }
+    if (this.#running !== abort) return; // cleared
     words.classList.remove("running");
     this.#busy(null);
     this.#finish(turn, { text, words, note, problem, report });
@@ -116,7 +123,7 @@ export class Talk {
     button.addEventListener("click", () => {
       if (this.#running) return;
       turn.element.querySelectorAll(".error").forEach((each) => each.remove());
-      if (full) {
+      if (full || !this.remember.checked) {
         turn.first = true;
         turn.element.classList.remove("follows");
       }
@@ -152,7 +159,7 @@ export class Talk {
       first.content = [{ type: "image_url", image_url: { url: picture } }, { type: "text", text: first.content }];
     }
     const body = { model, messages, stream: true, stream_options: { include_usage: true }, ...choice };
-    return { words: picture ? words : "without a picture", body };
+    return { words, body };
   }
 }
 
