@@ -220,7 +220,7 @@ def page(found: dict[str, Any], command: Sequence[str]) -> str:
         f"\n{found['machine']}; the demonstration model at {found['budget']}, {found['rows']} rows; "
         f"{found['loads'][0]['requests']} requests a line. By `{' '.join(command)}`.\n\n"
         f"![Questions a second and time to first token, against clients](serving.png)\n\n"
-        f"{table(heads, rows)}\n\n"
+        f"{table(heads, rows)}\n"
         f"Memory over {memory['requests']} further requests: {mib[int(SETTLED * len(mib))]:.1f} MiB resident once "
         f"settled, {mib[-1]:.1f} at the end, at most {max(mib):.1f}; growth {100 * memory['growth']:.2f} %.\n\n"
     )
