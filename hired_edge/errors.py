@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+_LONGEST = 1000
+"""Characters of each of the three. What is cut is the middle: a path's end says which file it was."""
+
 
 class HiredEdgeError(Exception):
     """Base of every error that a user's input can cause.
@@ -15,14 +18,23 @@ class HiredEdgeError(Exception):
         got: what was found, with names and numbers ("picture.jpg is empty (0 bytes)").
         expected: what would have been right ("a JPEG, PNG or WebP picture").
         fix: what to do, as an imperative ("pass another --image").
+
+    Whatever a file held that is quoted in them, they are one line that a terminal shows as it is, and not a long one.
     """
 
     def __init__(self, got: str, *, expected: str, fix: str) -> None:
-        self.got, self.expected, self.fix = got, expected, fix
-        super().__init__(f"{got}; expected {expected}; {fix}")
+        self.got, self.expected, self.fix = map(_line, (got, expected, fix))
+        super().__init__(f"{self.got}; expected {self.expected}; {self.fix}")
 
     def __reduce__(self) -> tuple[Any, ...]:  # an exception is pickled by its one argument, which is the whole line
         return _rebuild, (type(self), self.got, self.expected, self.fix)
+
+
+def _line(text: str) -> str:
+    text = " ".join(text.splitlines())
+    if not text.isprintable():  # a control sequence, or half a character
+        text = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[5 - _LONGEST // 2 :]}"
 
 
 def _rebuild(cls: type[HiredEdgeError], got: str, expected: str, fix: str) -> HiredEdgeError:
@@ -43,6 +55,14 @@ class NoSelectionError(LimitError):
 
 class BundleError(HiredEdgeError):
     """A bundle that is missing, corrupt, edited, or of another format version."""
+
+
+class NumericalError(BundleError):
+    """An engine that gave a NaN or an infinity: a broken one, or fp16 that overflows. Nothing is answered from it."""
+
+
+class OutOfMemoryError(BundleError):
+    """Less memory than an opening of a bundle, or a request, takes."""
 
 
 class CheckpointError(HiredEdgeError):

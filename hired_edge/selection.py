@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.budget import Budget, parse_alpha, parse_budget
-from hired_edge.errors import BundleError, InputError
+from hired_edge.errors import InputError
+from hired_edge.finite import check_finite
 from hired_edge.packing import fit, gather_index, newline_policy, places, stock, usable_positions
 from hired_edge.policies import Policy, policy_named
 from hired_edge.policies.policy import Merge, View
@@ -98,7 +99,7 @@ def select(
         InputError: an unknown policy or newline policy, a budget or alpha out of range, a policy that needs keys
             without any.
         NoSelectionError: a budget below the number of rows under "all-rows", or below what a policy decides to keep.
-        BundleError: attention maps with values that are not finite.
+        NumericalError: attention maps, or keys that the policy looks at, with values that are not finite.
     """
     chosen = policy_named(policy)
     views = [
@@ -122,12 +123,14 @@ def select(
     rows = [newline_policy(tiling, newlines, chosen.newlines) for tiling in tilings]
     most = [tiling.eligible_tokens if chosen.strict else tiling.patches for tiling in tilings]
     usable = [usable_positions(*args) for args in zip(tilings, rows, most, strict=True)]
-    charged = [tiling.rows if each == "all-rows" else 0 for tiling, each in zip(tilings, rows, strict=True)]
+    charged = [tiling.newlines if each == "all-rows" else 0 for tiling, each in zip(tilings, rows, strict=True)]
     selections = []
     for i, granted in enumerate(budget.split(tilings, usable, charged)):
         view, tiling, merge = views[i], tilings[i], None
         _check("allocation", view.allocation_attention, tiling)
         _check("selection", view.selection_attention, tiling)
+        if view.keys is not None and "keys" in chosen.needs:
+            check_finite(view.keys, "keys of the vision engine")
         if budget.is_stock:
             packing = stock(tiling)
         else:
@@ -189,7 +192,4 @@ def _base_alone(view: View) -> View:
 
 def _check(name: str, attention: NDArray, tiling: Tiling) -> None:
     assert attention.shape == (tiling.tiles, tiling.rules.patches_per_tile), (name, attention.shape, tiling)
-    broken = attention.size - int(np.count_nonzero(np.isfinite(attention)))
-    if broken:
-        got = f"{name} attention with {broken} values of {attention.size} that are not finite"
-        raise BundleError(got, expected="finite", fix="the vision engine is broken: run `hired-edge verify`")
+    check_finite(attention, f"{name} attention of the vision engine")

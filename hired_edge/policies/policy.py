@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hired_edge.finite import check_finite
 from hired_edge.tiling import Tiling
 
 Mask = NDArray[np.bool_]
@@ -36,7 +37,9 @@ class View:
     def all_features(self) -> NDArray:
         """The projected features, (T, N, D)."""
         assert self.features is not None, "a policy that needs features was given none"
-        return self.features()
+        features = self.features()
+        check_finite(features, "features of the vision engine")
+        return features
 
 
 class Merge(NamedTuple):

@@ -67,6 +67,10 @@ class LanguageEngine(Protocol):
         """Fills the cache with zeros: after a request that ended in error."""
         ...
 
+    def reset_row(self, row: int) -> bool:
+        """Fills one row of the cache with zeros; False where the engine cannot."""
+        ...
+
 
 class Backend(NamedTuple):
     """A pair of loaded engines.

@@ -105,6 +105,11 @@ class KVCache(CacheRules):
         for array in self.arrays:
             array.fill(0)
 
+    def reset_row(self, row: int) -> bool:
+        for array in self.arrays:
+            array[row].fill(0)
+        return True
+
     def copy(self, source: int, target: int, tokens: int) -> bool:
         for array in self.arrays:
             array[target, :, :tokens] = array[source, :, :tokens]

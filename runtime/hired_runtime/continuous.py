@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from hired_edge.errors import NumericalError
 from hired_runtime.backend import Floats
-from hired_runtime.prefix import Names, name_of
+from hired_runtime.prefix import NOTHING, Names, name_of
 from hired_runtime.request import Answer, Request
 from hired_runtime.rows import Rows
 from hired_runtime.sampling import Sampler
@@ -34,11 +35,13 @@ class Running:
     Attributes:
         row: of the cache.
         answer: once it is finished.
+        error: why it has none and is not running any more.
     """
 
     def __init__(self, pipeline: Pipeline, request: Request, prepared: Prepared, timings: Timings, row: int) -> None:
         self.row = row
         self.answer: Answer | None = None
+        self.error: NumericalError | None = None
         self._pipeline, self._prepared, self._timings = pipeline, prepared, timings
         self._sampler = Sampler(request.sampling)
         self._stream = TextStream(pipeline.prompt.tokenizer, request.stop)
@@ -123,9 +126,18 @@ class Batcher:
 
         Raises:
             InputError, LimitError: the request; whatever runs goes on.
+            NumericalError: an engine gives a NaN or an infinity for it. What else runs goes on, if the engine can clean
+                a row by itself: `running` says so.
             BundleError: the engine fails. Then nothing runs any more, and the cache is zeros.
         """
         timings = timings or Timings()
+        try:
+            return self._start(request, timings)
+        except NumericalError:
+            self._pipeline.encoder_cache.clear()  # it may not be so the next time
+            raise
+
+    def _start(self, request: Request, timings: Timings) -> Running:
         prepared = self._pipeline.prepare(request, timings)
         row, own = self._rows.choose(prepared.names)
         running = Running(self._pipeline, request, prepared, timings, row)
@@ -136,6 +148,9 @@ class Batcher:
                 cached = self._found(prepared.names, row, own) if request.reuse else 0
                 self._rows.hold(row, prepared.names[:cached])
             running.prefill(self._rows, cached)
+        except NumericalError:
+            self._lose(running)
+            raise
         except BaseException:
             self._fail()
             raise
@@ -152,7 +167,7 @@ class Batcher:
         return min(own, most)
 
     def step(self) -> None:
-        """One more token for every request that runs.
+        """One more token for every request that runs. One for which the engine gives no numbers has an `error` instead.
 
         Raises:
             BundleError: the engine fails. Then nothing runs any more, and the cache is zeros.
@@ -199,11 +214,32 @@ class Batcher:
         logits = self._pipeline.backend.language.step(embeds, starts, zeros, positions[:, None], first)
         ms = 1e3 * (time.perf_counter() - clock)
         for row, running in by_row.items():
-            running.decoded(logits[row - first : row - first + 1], self._rows, ms)
+            try:
+                running.decoded(logits[row - first : row - first + 1], self._rows, ms)
+            except NumericalError as error:
+                running.error = error
+        for running in by_row.values():
+            if running.error is not None and not self._lose(running):
+                raise running.error
 
     def _retire(self) -> None:
         for running in [each for each in self.running if each.answer is not None]:
             self.drop(running)
+
+    def _lose(self, running: Running) -> bool:
+        """Ends a request whose row holds a NaN, which no other row has seen. False: all are ended, since the engine
+        cannot clean a row by itself."""
+        try:
+            cleaned = self._pipeline.backend.language.reset_row(running.row)
+        except BaseException:
+            self._fail()
+            raise
+        if not cleaned:
+            self._fail()
+            return False
+        self._rows.hold(running.row, NOTHING)
+        self.drop(running)
+        return True
 
     def _fail(self) -> None:
         """Whatever was half-written, a NaN even, must not be seen by the next request."""

@@ -26,6 +26,7 @@ from hired_runtime.backend import AttentionMaps, Backend, Floats, Ints
 from hired_runtime.cache import KVCache
 from hired_runtime.ort_errors import reported
 from hired_runtime.ort_provider import CPU, CUDA, choose_provider, session_providers
+from hired_runtime.room import available_bytes, check_room, room_told
 
 WINDOW_SINCE = (1, 24)
 WARNINGS_OFF = 3  # ONNX Runtime's severity: errors only
@@ -36,9 +37,18 @@ def load(bundle: Bundle, limits: Limits, threads: int | None = None, spinning: b
 
     Raises:
         BundleError: this ONNX Runtime cannot load them.
+        OutOfMemoryError: there is less memory than they take.
     """
     _check_window(bundle.manifest)
     provider = choose_provider(bundle.manifest)
+    available = available_bytes()
+    if provider == CPU:
+        check_room(bundle.manifest, limits, available)
+    with room_told(bundle.manifest, limits, available):
+        return _load(bundle, limits, threads, provider, spinning)
+
+
+def _load(bundle: Bundle, limits: Limits, threads: int | None, provider: str, spinning: bool) -> Backend:
     vision = OrtVision(bundle, limits, threads, provider, spinning)
     language = OrtLanguage(bundle, limits, threads, provider, spinning)
     name = f"onnxruntime {ort.__version__} {provider}"
@@ -237,3 +247,6 @@ class OrtLanguage:
 
     def reset(self) -> None:
         self.cache.reset()
+
+    def reset_row(self, row: int) -> bool:
+        return self.cache.reset_row(row)

@@ -37,6 +37,9 @@ class DeviceCache(CacheRules):
             for value in self._values:
                 value.update_inplace(self._zeros)
 
+    def reset_row(self, row: int) -> bool:
+        return False  # as below
+
     def copy(self, source: int, target: int, tokens: int) -> bool:
         return False  # ONNX Runtime's Python interface copies whole tensors alone
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from hired_edge.budget import Budget
 from hired_edge.bundle import Bundle
+from hired_edge.finite import check_finite
 from hired_edge.limits import Limits, check_request
 from hired_edge.merging import merge_rows
 from hired_edge.packing import newline_policy
@@ -92,6 +93,8 @@ class Pipeline:
             while True:
                 if piece := running.take():
                     yield piece
+                if running.error is not None:
+                    raise running.error
                 if running.answer is not None:
                     return running.answer
                 self.batcher.step()
@@ -183,6 +186,7 @@ class Pipeline:
 
         Raises:
             BundleError: the tokenizer gives an id that the embedding has no row for.
+            NumericalError: features that are not finite.
         """
         parts, done, at = [], 0, 0
         for splice, selection, rows in zip(prompt.splices, selections, gather, strict=True):
@@ -201,6 +205,7 @@ class Pipeline:
         visual[selection.gather < 0] = self.embedding.newline
         if selection.merge is not None:
             merge_rows(visual, selection.gather, selection.merge, gather)
+        check_finite(visual, "features of the vision engine")
         return visual
 
     def decode(

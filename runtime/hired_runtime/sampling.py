@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hired_edge.errors import BundleError, InputError
+from hired_edge.errors import InputError
+from hired_edge.finite import check_finite
 
 
 @dataclass(frozen=True)
@@ -59,17 +60,11 @@ class Sampler:
         """The next token of each row: (B, V) float32 -> (B,) int64.
 
         Raises:
-            BundleError: a logit is not a finite number.
+            NumericalError: a logit is not a finite number.
         """
         assert logits.ndim == 2
         assert len(logits) == len(self._random)
-        broken = logits.size - int(np.count_nonzero(np.isfinite(logits)))
-        if broken:
-            raise BundleError(
-                f"the language engine is broken: {broken} of {logits.size} logits are not finite numbers",
-                expected="finite logits",
-                fix="check the bundle with `hired-edge verify`, or export it again",
-            )
+        check_finite(logits, "logits of the language engine")
         if self._options.temperature == 0:
             return logits.argmax(axis=1).astype(np.int64)
         drawn = [self._draw(row, random) for row, random in zip(logits, self._random, strict=True)]

@@ -156,12 +156,17 @@ def test_a_refused_request_leaves_the_others_alone(model: hired_runtime.Model) -
 def test_a_faked_broken_engine_fails_all_and_the_next_request_works(
     model: hired_runtime.Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """NaN from a step: nothing that it may have left in the cache is believed."""
+    """A step that fails in the middle: nothing that it may have left in the cache is believed."""
     batcher, language = model.pipeline.batcher, model.pipeline.backend.language
     expected = run(batcher, batcher.start(request(0))).tokens
     first, second = batcher.start(request(0, max_new_tokens=9)), batcher.start(request(1, max_new_tokens=9))
     step = language.step
-    monkeypatch.setattr(language, "step", lambda *args: step(*args) * np.nan)
+
+    def failing(*args: Any) -> Any:
+        step(*args)
+        raise BundleError("a step that fails", expected="one that does not", fix="look at the engine")
+
+    monkeypatch.setattr(language, "step", failing)
     with pytest.raises(BundleError):
         batcher.step()
     monkeypatch.undo()

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from hired_edge.errors import BundleError, InputError
+from hired_edge.errors import InputError, NumericalError
 from hired_runtime.sampling import Sampler, SamplingOptions, probabilities
 
 LOGITS = np.log(np.array([[0.1, 0.4, 0.05, 0.3, 0.15]], dtype=np.float32))
@@ -107,7 +107,7 @@ def test_a_temperature_near_zero_is_greedy(temperature: float) -> None:
 def test_a_broken_engine_gets_no_answer(value: float, temperature: float) -> None:
     logits = np.zeros((2, 4), dtype=np.float32)
     logits[1, 2] = value
-    with pytest.raises(BundleError, match="1 of 8 logits are not finite"):
+    with pytest.raises(NumericalError, match="logits of the language engine with 1 of 8 numbers that are not finite"):
         Sampler(SamplingOptions(temperature=temperature), 2)(logits)
 
 

@@ -234,7 +234,7 @@ def test_broken_attention_is_refused(name: str, value: float, budget: str) -> No
     tiling = tile(100, 100, SMALL)
     maps = {"allocation": attention(tiling, 0), "selection": attention(tiling, 0)}
     maps[name][0, :3] = value
-    with pytest.raises(BundleError, match=rf"{name} attention with 3 values of \d+ .*hired-edge verify"):
+    with pytest.raises(BundleError, match=rf"{name} attention .* with 3 of \d+ numbers .*hired-edge verify"):
         select([tiling], [maps["allocation"]], [maps["selection"]], budget)
 
 

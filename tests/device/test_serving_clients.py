@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import openai
 import pytest
 
+from hired_edge.errors import BundleError
 from tests.tiny.served import NAME, PICTURE, QUESTIONS, Served, asked, head, read_reply, served, until
 
 BODY = asked(PICTURE, QUESTIONS[0], policy="random")  # which it answers at length
@@ -102,8 +102,9 @@ def test_what_fails_in_the_middle_of_a_faked_engine_is_told_in_the_stream() -> N
         step, broken = language.step, threading.Event()
 
         def faked(*args: Any, **kwargs: Any) -> Any:
-            logits = step(*args, **kwargs)
-            return logits * (np.nan if broken.is_set() else 1)
+            if broken.is_set():
+                raise BundleError("logits of /a/bundle", expected="others", fix="look at them")
+            return step(*args, **kwargs)
 
         language.step = faked
         stream = iter(server.openai().chat.completions.create(model=NAME, messages=BODY["messages"], stream=True))

@@ -105,6 +105,29 @@ def test_an_engine_that_does_not_come_back_does_not_hold_the_process() -> None:
         assert "still busy" in stderr
 
 
+def test_a_watchdog_ends_a_process_whose_engine_is_stuck() -> None:
+    impatient = "from hired_runtime.commands import serve; serve._LAST_STEP_S = 0.2"
+    with serving("--watchdog", 1, step_s=PATIENCE_S, before=impatient) as (process, port):
+        clients = [post(port, LONG) for _ in range(2)]
+        refused = [client.getresponse() for client in clients]
+        assert [each.status for each in refused] == [503, 503]
+        codes = [json.loads(each.read())["error"]["code"] for each in refused]
+        assert sorted(codes) in (["engine_stuck", "engine_stuck"], ["engine_stuck", "shutting_down"])
+        status, _, stderr = finish(process, timeout=PATIENCE_S / 2)
+        assert status == os.EX_SOFTWARE
+        assert stderr.count("\n") == 1
+        assert "has not come back for 1 s (--watchdog)" in stderr
+
+
+def test_a_watchdog_lets_a_slow_engine_be_slow() -> None:
+    """Each step takes half of what it waits, the answer many times as long."""
+    with serving("--watchdog", 1, step_s=0.5) as (process, port):
+        body = {**LONG, "stream": False, "max_tokens": 5}
+        assert post(port, body).getresponse().status == 200
+        process.terminate()
+        assert finish(process)[0] == 0
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
     with serving(step_s=0.5) as (process, port):
         running = post(port, LONG).getresponse()

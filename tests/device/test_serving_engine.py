@@ -19,7 +19,8 @@ from demo.scenes.questions import questions
 from hired_edge.errors import BundleError, InputError, LimitError
 from hired_runtime.prompt import question
 from hired_runtime.request import Request
-from hired_runtime.serving.engine import ClosingError, Engine, QueueFullError, Ticket
+from hired_runtime.serving.engine import Engine
+from hired_runtime.serving.ticket import ClosingError, QueueFullError, Ticket
 from tests.tiny.alike import check_alike, from_scratch
 
 ROOT = Path(__file__).parents[2]

@@ -106,11 +106,14 @@ def check_ragged_rows(model: hired_runtime.Model, reference: hired_runtime.Model
 
 
 def check_reset_heals(model: hired_runtime.Model, ask: Callable[[], list[int]]) -> None:
-    """What a broken request left in the cache, NaN in every slot that it reached, is gone after `reset`."""
+    """What a broken request left in the cache, NaN in every slot that it reached, is gone after `reset`, and after
+    `reset_row` of each row where the engine has it."""
     before = ask()
     language, width = model.pipeline.backend.language, model.pipeline.manifest.text.hidden_size
     rows = model.limits.batch
     poison = np.full((rows, 12, width), np.nan, np.float32)
-    language.step(poison, np.zeros(rows, np.int64), np.full(rows, 11))
-    language.reset()
-    assert ask() == before
+    for by_row in (False, True):
+        language.step(poison, np.zeros(rows, np.int64), np.full(rows, 11))
+        if not by_row or not all(language.reset_row(row) for row in range(rows)):
+            language.reset()
+        assert ask() == before

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hired_edge.errors import CheckpointError, HiredEdgeError, InputError, LimitError
+from hired_edge.errors import CheckpointError, HiredEdgeError, InputError, LimitError, NumericalError
 from hired_runtime.batch.requests_file import BadRow, Row
 from hired_runtime.continuous import Running
 from hired_runtime.pipeline import Pipeline
@@ -48,15 +48,17 @@ def lines(
                     else:
                         try:
                             running[batcher.start(_request(row, options))] = row
-                        except (InputError, LimitError, CheckpointError) as error:
+                        except (InputError, LimitError, CheckpointError, NumericalError) as error:
                             yield row.number, {"id": row.id, "error": _reason(error)}
                     row = next(rows, None)
                 batcher.step()
-                assert all(each.answer is not None or each in batcher.running for each in running)
-                for each in [each for each in running if each.answer is not None]:
+                for each in [each for each in running if each not in batcher.running]:
                     done = running.pop(each)
-                    assert each.answer is not None
-                    yield done.number, {"id": done.id, **answered(each.answer)}
+                    if each.answer is not None:
+                        yield done.number, {"id": done.id, **answered(each.answer)}
+                    else:
+                        assert each.error is not None
+                        yield done.number, {"id": done.id, "error": _reason(each.error)}
         finally:
             batcher.clear()
 

@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from hired_edge.errors import HiredEdgeError, InputError, LimitError
+from hired_edge.errors import HiredEdgeError, InputError, LimitError, NumericalError
 from hired_runtime.serving.disconnect import ClientGoneError
-from hired_runtime.serving.engine import ClosingError, QueueFullError
+from hired_runtime.serving.ticket import ClosingError, QueueFullError, StuckError
 
 log = logging.getLogger("hired_runtime.serving")
 
@@ -89,6 +89,8 @@ def api_error(error: Exception) -> ApiError:
         return _unavailable(str(error), "queue_full", error.retry_after_s)
     if isinstance(error, ClosingError):
         return _unavailable(str(error), "shutting_down", _CLOSING_RETRY_S)
+    if isinstance(error, StuckError):
+        return _unavailable(str(error), "engine_stuck", _CLOSING_RETRY_S)
     if isinstance(error, LimitError):
         param, code = next((found for words, found in _LIMITS.items() if words in error.got), (None, "limit_exceeded"))
         return ApiError(400, str(error), param=param, code=code)
@@ -96,6 +98,9 @@ def api_error(error: Exception) -> ApiError:
         return ApiError(400, _for_clients(error), code="invalid_value")
     if isinstance(error, HiredEdgeError):  # a bundle or a machine that is broken; the message may name files
         log.error("%s", error)
+        if isinstance(error, NumericalError):
+            message = "the engine gave numbers that are not finite for this request; nothing was answered from them"
+            return ApiError(500, message, type="server_error", code="not_finite")
     else:
         log.error("a request failed", exc_info=error)
     message = "the server failed on this request; its log says why"

@@ -14,13 +14,14 @@ from starlette.routing import Route
 from hired_runtime.serving import looking
 from hired_runtime.serving.api_errors import Errors
 from hired_runtime.serving.chat import ChatCompletions
-from hired_runtime.serving.engine import ClosingError, Engine
+from hired_runtime.serving.engine import Engine
 from hired_runtime.serving.guard import Guard
 from hired_runtime.serving.headers import SafeHeaders
 from hired_runtime.serving.metrics import Counting, Metrics
 from hired_runtime.serving.models import Models
 from hired_runtime.serving.reading import Readers
 from hired_runtime.serving.settings import ServerSettings
+from hired_runtime.serving.ticket import ClosingError
 
 
 def create_app(engine: Engine, settings: ServerSettings) -> Starlette:

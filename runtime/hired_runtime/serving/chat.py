@@ -13,11 +13,12 @@ from hired_runtime.serving.api_errors import api_error
 from hired_runtime.serving.chat_answer import DONE, Completion, encoded, event
 from hired_runtime.serving.chat_request import ChatRequest, ChatRequests
 from hired_runtime.serving.disconnect import ClientGoneError, while_connected
-from hired_runtime.serving.engine import ClosingError, Engine, Ticket
+from hired_runtime.serving.engine import Engine
 from hired_runtime.serving.json_body import read_json
 from hired_runtime.serving.metrics import Metrics, Watch
 from hired_runtime.serving.reading import Readers
 from hired_runtime.serving.settings import ServerSettings
+from hired_runtime.serving.ticket import ClosingError, Ticket
 
 _STREAM_HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

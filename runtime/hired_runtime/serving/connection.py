@@ -117,11 +117,13 @@ class _Connection(H11Protocol):
         """Answers at once and closes; whoever works on the request hears that the client is gone."""
         cycle = self.cycle
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            self.on_refused("" if cycle is None or cycle.response_complete else cycle.scope["path"], status, code)
+            asked = None if cycle is None or cycle.response_complete else cycle.scope
+            self.on_refused("" if asked is None else asked["path"], status, code)
             response = ApiError(status, message, code=code, retry_after_s=retry_after_s).response()
             headers = [*response.raw_headers, (b"connection", b"close")]
             head = h11.Response(status_code=status, headers=headers, reason=STATUS_PHRASES[status])
-            for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):
+            body = b"" if asked is not None and asked["method"] == "HEAD" else bytes(response.body)
+            for event in (head, h11.Data(data=body), h11.EndOfMessage()):
                 self.transport.write(self.conn.send(event) or b"")
         if cycle is not None and not cycle.response_complete:
             cycle.disconnected = True

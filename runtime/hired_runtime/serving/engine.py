@@ -12,83 +12,21 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from hired_edge.errors import HiredEdgeError
 from hired_runtime.continuous import Running
 from hired_runtime.model import Model
 from hired_runtime.pipeline import Pipeline
-from hired_runtime.request import Answer, Request
-from hired_runtime.timings import Timings
+from hired_runtime.request import Request
+from hired_runtime.serving.ticket import ClosingError, QueueFullError, StuckError, Ticket, in_loop
 
 T = TypeVar("T")
 
 _SMOOTHING = 0.2
 """Weight of the latest request in the mean time that a row is taken for."""
 _LONGEST_RETRY_S = 60
-
-
-class QueueFullError(HiredEdgeError):
-    """As many requests wait as may.
-
-    Args:
-        retry_after_s: when it is worth asking again, whole seconds.
-    """
-
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting} requests waiting", expected="a place in the queue", fix="try again later")
-        self.retry_after_s = retry_after_s
-
-
-class ClosingError(HiredEdgeError):
-    """The server is shutting down and takes nothing new."""
-
-    def __init__(self) -> None:
-        super().__init__("a server that is shutting down", expected="one that runs", fix="try again later")
-
-
-class Ticket:
-    """An answer on its way. Iterate over its pieces of text, in the event loop that submitted it; then read `answer`.
-
-    Raises (while iterating): InputError, LimitError, BundleError, ClosingError.
-    """
-
-    def __init__(self, request: Request, on_cancel: Callable[[Ticket], None]) -> None:
-        self.request, self.timings = request, Timings()
-        self.cancelled = False
-        self._on_cancel, self._loop = on_cancel, asyncio.get_running_loop()
-        self._pieces: asyncio.Queue[str | Answer | Exception] = asyncio.Queue()
-        self._answer: Answer | None = None
-
-    def __aiter__(self) -> Ticket:
-        return self
-
-    async def __anext__(self) -> str:
-        if self._answer is not None:
-            raise StopAsyncIteration
-        piece = await self._pieces.get()
-        if isinstance(piece, Answer):
-            self._answer = piece
-            raise StopAsyncIteration
-        if isinstance(piece, Exception):
-            raise piece
-        return piece
-
-    @property
-    def answer(self) -> Answer:
-        """Of a ticket that was read to its end. Its timings have `queue`, the wait for a row, which ttft includes."""
-        assert self._answer is not None
-        return self._answer
-
-    def cancel(self) -> None:
-        """Gives the answer up: its row is free before the next token. Harmless once it has ended."""
-        self.cancelled = True
-        self._on_cancel(self)
-
-    def put(self, piece: str | Answer | Exception) -> None:
-        """From the engine's thread."""
-        _in_loop(self._loop, self._pieces.put_nowait, piece)
 
 
 class Engine:
@@ -108,7 +46,9 @@ class Engine:
         self._calls: deque[Callable[[], None]] = deque()
         self._running: dict[Running, Ticket] = {}
         self._changed = threading.Condition()
-        self._draining, self._abandoned, self._starting = False, False, 0
+        self._draining, self._abandoned = False, False
+        self._starting: Ticket | None = None
+        self._inside_since: float | None = None
         self._mean_s = 1.0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
@@ -121,7 +61,13 @@ class Engine:
     @property
     def running(self) -> int:
         """Requests that have a row, or are being given one: a long prompt takes a while."""
-        return len(self._running) + self._starting
+        return len(self._running) + (self._starting is not None)
+
+    @property
+    def inside_s(self) -> float:
+        """For how long the thread has been inside one prompt's prefill, one step of all rows, or one call."""
+        since = self._inside_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def ready(self) -> bool:
@@ -154,9 +100,9 @@ class Engine:
             try:
                 result = work(self.model.pipeline)
             except Exception as error:
-                _in_loop(loop, _settle, future, None, error)
+                in_loop(loop, _settle, future, None, error)
             else:
-                _in_loop(loop, _settle, future, result, None)
+                in_loop(loop, _settle, future, result, None)
 
         with self._changed:
             self._check_room(self._calls)
@@ -172,6 +118,14 @@ class Engine:
             self._changed.notify()
         for ticket in refused:
             ticket.put(ClosingError())
+
+    def give_up(self) -> None:
+        """Tells everyone who waits that the engine is stuck. Nothing is answered any more, should it come back."""
+        self._abandoned = True
+        self.drain()
+        starting = self._starting
+        for ticket in [*self._running.values(), *([] if starting is None else [starting])]:
+            ticket.put(StuckError())
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Drains, waits for what runs, and releases the model.
@@ -213,8 +167,17 @@ class Engine:
                 call = self._calls.popleft() if self._calls else None
             with self.model.pipeline.turns.lock:
                 if call is not None:  # one a step, since it may run the vision tower
-                    call()
+                    with self._inside():
+                        call()
                 self._turn()
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        self._inside_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._inside_since = None
 
     def _turn(self) -> None:
         """Lets who was cancelled out, who waits in, and makes one more token for everyone."""
@@ -235,19 +198,22 @@ class Engine:
 
     def _start(self, ticket: Ticket) -> None:
         ticket.timings.add("queue", 1e3 * (time.perf_counter() - ticket.timings.started))
-        self._starting = 1
+        self._starting = ticket
         try:
-            self._running[self._batcher.start(ticket.request, ticket.timings)] = ticket
+            with self._inside():
+                running = self._batcher.start(ticket.request, ticket.timings)
+            self._running[running] = ticket
         except Exception as error:
             ticket.put(error)
             self._fail_the_lost(error)
         finally:
-            self._starting = 0
+            self._starting = None
         self._deliver()  # the first token is not kept waiting by the next prefill
 
     def _guarded(self, step: Callable[[], None]) -> None:
         try:
-            step()
+            with self._inside():
+                step()
         except Exception as error:
             self._fail_the_lost(error)
 
@@ -262,20 +228,14 @@ class Engine:
         for running, ticket in list(self._running.items()):
             if piece := running.take():
                 ticket.put(piece)
-            if running.answer is not None:
+            if running.error is not None:
+                del self._running[running]
+                ticket.put(running.error)
+            elif running.answer is not None:
                 del self._running[running]
                 taken_s = (running.answer.timings_ms["total"] - running.answer.timings_ms["queue"]) / 1e3
                 self._mean_s += _SMOOTHING * (taken_s - self._mean_s)
                 ticket.put(running.answer)
-
-
-def _in_loop(loop: asyncio.AbstractEventLoop, function: Callable[..., object], *args: object) -> None:
-    """Calls it in the event loop, from another thread; a loop that has ended hears nothing."""
-    try:
-        loop.call_soon_threadsafe(function, *args)
-    except RuntimeError:
-        if not loop.is_closed():
-            raise
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:

@@ -102,7 +102,7 @@ class _Looking:
                     {"name": each.name, "summary": summary(each.name), "stock": each.stock} for each in offered
                 ],
                 "tiles": limits.tiles,
-                "newlines": list(NEWLINES) if vision.tiling.kind == "anyres" else ["none"],
+                "newlines": list(NEWLINES) if vision.tiling.geometry.newlines else ["none"],
                 "samples": self._samples,
             }
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -33,8 +34,12 @@ class Server(uvicorn.Server):
         app: as `create_app` makes it.
         engine: drained when the server is told to stop; the caller closes it.
         shutdown_timeout_s: for what is being answered then.
+        watchdog_s: how long one prompt or step may take before the engine counts as stuck, and the server ends.
         verbose: a line in the log for each request.
         on_started: called once clients can connect.
+
+    Attributes:
+        stuck: whether that is why it has ended.
     """
 
     def __init__(
@@ -44,10 +49,12 @@ class Server(uvicorn.Server):
         settings: ServerSettings,
         *,
         shutdown_timeout_s: int = 30,
+        watchdog_s: float = math.inf,
         verbose: bool = False,
         on_started: Callable[[], None] = lambda: None,
     ) -> None:
-        self._engine, self._on_started = engine, on_started
+        self._engine, self._on_started, self._watchdog_s = engine, on_started, watchdog_s
+        self.stuck = False
         super().__init__(
             uvicorn.Config(
                 app,
@@ -77,6 +84,12 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_started()
+
+    async def on_tick(self, counter: int) -> bool:
+        if not self.stuck and self._engine.inside_s > self._watchdog_s:
+            self.stuck = self.should_exit = True
+            self._engine.give_up()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._engine.drain()

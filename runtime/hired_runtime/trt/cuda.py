@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hired_edge.errors import BundleError, HiredEdgeError, InputError
+from hired_edge.errors import BundleError, HiredEdgeError, InputError, OutOfMemoryError
 from hired_runtime.trt.addresses import Box
 
 OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
@@ -204,7 +204,7 @@ class Cuda:
             )
         error, free, total = self._driver.cuMemGetInfo()
         left = "" if int(error) else f"; {int(free) / 2**30:.2f} of {int(total) / 2**30:.2f} GiB are free"
-        return BundleError(
+        return OutOfMemoryError(
             f"CUDA cannot {what} ({self._named(OUT_OF_MEMORY)}{left})",
             expected="memory for the weights, the cache and the buffers",
             fix="open with a smaller --visual-tokens or fewer rows, or end other programs; see `hired-edge plan`",

@@ -14,7 +14,7 @@ import numpy as np
 
 from hired_runtime.backend import Floats, Ints
 from hired_runtime.trt.addresses import LanguageAddresses
-from hired_runtime.trt.cuda import Cuda
+from hired_runtime.trt.cuda import Cuda, DeviceBlock
 from hired_runtime.trt.engine import Context
 
 
@@ -74,6 +74,13 @@ class TrtLanguage:
         self._cuda.use()
         self._cuda.zero(self._cache)
         self._cuda.synchronise()
+
+    def reset_row(self, row: int) -> bool:
+        self._cuda.use()
+        for field in self._addresses.cache(1, row).values():
+            self._cuda.zero(DeviceBlock(self._cache.address + field.offset, field.nbytes))
+        self._cuda.synchronise()
+        return True
 
     def _context(self, batch: int, tokens: int) -> Context:
         return self._decode if (batch, tokens) == (self._batch, 1) else self._prefill

@@ -16,6 +16,9 @@ export class ApiError extends Error {
   }
 }
 
+/** Where several servers stand behind one address (docs/scaling.md), a tab's requests are to reach the same one. */
+const session = crypto.getRandomValues(new Uint32Array(4)).join("-");
+
 let askForKey = null;
 let asking = null;
 
@@ -35,7 +38,11 @@ function keptKey() {
 export async function call(path, options = {}) {
   for (;;) {
     const key = keptKey();
-    const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+    const headers = {
+      "X-Session-Id": session,
+      ...options.headers,
+      ...(key && { Authorization: `Bearer ${key}` }),
+    };
     let response;
     try {
       response = await fetch(path, { ...options, headers });
