@@ -148,12 +148,16 @@ class Graph:
 
 @dataclass(frozen=True)
 class PromptFiles:
-    """The files that turn messages into token ids."""
+    """The files that turn messages into token ids, and what goes around a picture."""
 
     tokenizer: str
     tokenizer_config: str
     chat_template: str
     generation_config: str | None
+    image_start: str = optional("")
+    """The special token in front of a picture's visual tokens, which no template writes; "" for none."""
+    image_end: str = optional("")
+    """The one behind them."""
 
 
 @dataclass(frozen=True)

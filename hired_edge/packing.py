@@ -1,7 +1,9 @@
 """The order of kept tokens in the language model's sequence, and which mosaic rows end in an `image_newline`.
 
-Order: kept base tokens in raster order, then kept mosaic tokens in raster order of the merged mosaic (a row runs across
-tiles), each row followed by its newline if it gets one. Knows masks and positions, not how tokens were chosen.
+Order: the family's own of the whole picture (`Tiling.stock_order`), without what is left out. LLaVA-NeXT: base tokens
+in raster order, then those of the merged mosaic (a row runs across tiles), each row followed by its newline if it gets
+one. InternVL: tile after tile, then the base picture, no newlines. Knows masks and positions, not how tokens were
+chosen.
 """
 
 from __future__ import annotations
@@ -13,15 +15,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.errors import InputError, NoSelectionError
+from hired_edge.geometry import NEWLINE
 from hired_edge.tiling import Tiling
 
 NEWLINES = ("none", "kept-rows", "all-rows")
-NEWLINE = -1  # what stands for `image_newline` in a gather index
+
+__all__ = [
+    "NEWLINE",
+    "NEWLINES",
+    "Packing",
+    "check_newlines",
+    "fit",
+    "gather_index",
+    "kept_rows",
+    "newline_policy",
+    "places",
+    "stock",
+    "stock_gather",
+    "usable_positions",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Packing:
-    """What enters the language model: kept patches, bool (T, N), and mosaic rows that end in a newline, bool (R,)."""
+    """What enters the language model: kept patches, bool (T, N), and rows that end in a newline, bool (newlines,).
+
+    `newlines` is the tiling's: R, or 0 for a family without any.
+    """
 
     mask: NDArray[np.bool_]
     newline_rows: NDArray[np.bool_]
@@ -45,9 +65,11 @@ def newline_policy(tiling: Tiling, asked: str | None, default: str | None = None
         InputError: an unknown name, or newlines for a family that has none.
     """
     check_newlines(asked)
-    if tiling.rules.kind == "single":
+    if not tiling.rules.geometry.newlines:
         if asked not in (None, "none"):
             got = f"newline policy {asked!r} for one tile (a base picture alone, or a model without a grid)"
+            if tiling.rules.geometry.canvases:
+                got = f"newline policy {asked!r} for a model without newlines"
             raise InputError(got, expected='"none"', fix="leave --newlines out")
         return "none"
     return asked or default or "kept-rows"
@@ -56,13 +78,14 @@ def newline_policy(tiling: Tiling, asked: str | None, default: str | None = None
 def usable_positions(tiling: Tiling, newlines: str, max_tokens: int) -> int:
     """The most positions that a picture can take: `max_tokens` and the newlines that can go with them."""
     return (
-        max_tokens + {"none": 0, "kept-rows": tiling.rows if tiling.columns else 0, "all-rows": tiling.rows}[newlines]
+        max_tokens
+        + {"none": 0, "kept-rows": tiling.newlines if tiling.columns else 0, "all-rows": tiling.newlines}[newlines]
     )
 
 
 def stock(tiling: Tiling) -> Packing:
     """Everything that `transformers` packs: all eligible patches, a newline after every row."""
-    return Packing(tiling.eligible, np.ones(tiling.rows, dtype=np.bool_))
+    return Packing(tiling.eligible, np.ones(tiling.newlines, dtype=np.bool_))
 
 
 def fit(
@@ -90,17 +113,17 @@ def fit(
     Raises:
         NoSelectionError: "all-rows" with a budget below the number of rows.
     """
-    rows = np.zeros(tiling.rows, dtype=np.bool_)
+    rows = np.zeros(tiling.newlines, dtype=np.bool_)
     if newlines == "none":
         return Packing(keep(min(budget, max_tokens)), rows)
     if newlines == "all-rows":
-        if budget < tiling.rows:
+        if budget < tiling.newlines:
             raise NoSelectionError(
-                f"a budget of {budget} visual tokens for a picture of {tiling.rows} rows",
-                expected=f'at least {tiling.rows} with newline policy "all-rows"',
+                f"a budget of {budget} visual tokens for a picture of {tiling.newlines} rows",
+                expected=f'at least {tiling.newlines} with newline policy "all-rows"',
                 fix="raise --visual-tokens, or pass --newlines kept-rows",
             )
-        return Packing(keep(min(budget - tiling.rows, max_tokens)), ~rows)
+        return Packing(keep(min(budget - tiling.newlines, max_tokens)), ~rows)
 
     def packed(tokens: int) -> Packing:
         mask = keep(tokens)
@@ -108,7 +131,7 @@ def fit(
 
     tokens = min(budget, max_tokens)
     if not every:
-        return _halved(packed, budget, max(0, min(tokens, budget - tiling.rows)), tokens)
+        return _halved(packed, budget, max(0, min(tokens, budget - tiling.newlines)), tokens)
     while (packing := packed(tokens)).positions > budget:
         assert tokens > 0, "a policy kept tokens for a budget of 0"
         tokens -= 1
@@ -135,22 +158,21 @@ def kept_rows(tiling: Tiling, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def gather_index(tiling: Tiling, packing: Packing) -> NDArray[np.int64]:
     """Rows of the flattened features (T*N, D) in splice order, int64, -1 (`NEWLINE`) for `image_newline`."""
-    newline = np.full((tiling.rows, 1), NEWLINE, dtype=np.int64)
-    mosaic = np.concatenate([tiling.window_index, newline], axis=1)
-    return np.concatenate([np.flatnonzero(packing.mask[0]), mosaic[_taken(tiling, packing)]])
+    return tiling.stock_order[_taken(tiling, packing)]
 
 
 def places(tiling: Tiling, packing: Packing) -> NDArray[np.int64]:
     """Where each position of `gather_index` stands in the stock sequence, int64, rising."""
-    mosaic = tiling.rules.patches_per_tile + np.flatnonzero(_taken(tiling, packing))
-    return np.concatenate([np.flatnonzero(packing.mask[0]), mosaic])
+    return np.flatnonzero(_taken(tiling, packing))
 
 
 def _taken(tiling: Tiling, packing: Packing) -> NDArray[np.bool_]:
-    """Which cells of the mosaic and which newlines behind its rows are taken, (R, C + 1)."""
-    return np.concatenate([packing.mask.reshape(-1)[tiling.window_index], packing.newline_rows[:, None]], axis=1)
+    """Which positions of the stock sequence are taken, (stock_tokens,)."""
+    taken = packing.mask.reshape(-1)[tiling.stock_order]  # -1 takes what is overwritten next
+    taken[tiling.stock_order == NEWLINE] = packing.newline_rows
+    return taken
 
 
 def stock_gather(tiling: Tiling) -> NDArray[np.int64]:
     """The gather index at 100 %: the order in which `transformers` packs the picture."""
-    return gather_index(tiling, stock(tiling))
+    return tiling.stock_order

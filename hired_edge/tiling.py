@@ -1,14 +1,15 @@
 """Where a picture's patches come from: its tiles, its padding, and what each patch of the base picture covers.
 
-Follows `transformers` (LLaVA-NeXT's "anyres", LLaVA-1.5's single crop) number for number, float arithmetic included.
-Knows sizes only: it never sees a pixel, an attention map or a budget.
+What differs between families (where tiles lie, the order of their tokens) is `hired_edge.geometry`'s, a file a way of
+cutting; each follows `transformers` number for number. Knows sizes only: it never sees a pixel, an attention map or a
+budget.
 
-Shapes: T tiles (base first), N patches a tile, R x C cells of the mosaic that survive `unpad`.
+Shapes: T tiles (base first), N patches a tile, R x C cells of the mosaic that survive `unpad`. A patch here is what one
+visual token stands for: where a family merges blocks of its tower's patches before it projects them, such a block.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.errors import CheckpointError, InputError
-
-KINDS = ("single", "anyres")
+from hired_edge.geometry import KINDS, Kind, Tile
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,11 @@ class TilingRules:
     """How a model family cuts a picture.
 
     Args:
-        kind: "single" (one crop, no mosaic) or "anyres" (a squashed base picture, then a grid of tiles).
+        kind: a name in `hired_edge.geometry.KINDS`: "single" (one crop, no mosaic), "anyres" (a squashed base picture
+            and a padded grid of tiles), "dynamic" (the same, stretched, the base picture packed last).
         image_size: side of a tile, px.
-        patch_size: side of a patch, px; a side holds image_size // patch_size of them, as in CLIP's convolution.
+        patch_size: side of what one visual token stands for, px; a side holds image_size // patch_size of them, as in
+            CLIP's convolution.
         pinpoints: the canvases to choose from, (height, width) px, multiples of image_size; empty for "single".
 
     Raises:
@@ -46,13 +48,19 @@ class TilingRules:
         if not 0 < self.patch_size <= self.image_size:
             got = f"patches of {self.patch_size} px in tiles of {self.image_size} px"
             raise CheckpointError(got, expected="0 < patch_size <= image_size", fix=fix)
-        if (self.kind == "anyres") != bool(self.pinpoints):
+        if self.geometry.canvases != bool(self.pinpoints):
             got = f"{len(self.pinpoints)} grid pinpoints for tiling kind {self.kind!r}"
-            raise CheckpointError(got, expected='at least one for "anyres", none for "single"', fix=fix)
+            expected = "at least one" if self.geometry.canvases else "none"
+            raise CheckpointError(got, expected=f'{expected} for "{self.kind}"', fix=fix)
         for height, width in self.pinpoints:
             if min(height, width) <= 0 or height % self.image_size or width % self.image_size:
                 expected = f"positive multiples of the tile's {self.image_size} px"
                 raise CheckpointError(f"grid pinpoint ({height}, {width})", expected=expected, fix=fix)
+
+    @property
+    def geometry(self) -> Kind:
+        """What the kind says."""
+        return KINDS[self.kind]
 
     @property
     def base_picture(self) -> TilingRules:
@@ -72,15 +80,18 @@ class TilingRules:
     @property
     def max_tiles(self) -> int:
         """The largest T of any picture, base included."""
-        return 1 + max((self.grid(canvas)[0] * self.grid(canvas)[1] for canvas in self.pinpoints), default=0)
+        return max((self.geometry.tiles(self.grid(canvas)) for canvas in self.pinpoints), default=1)
 
     @property
     def max_stock_tokens(self) -> int:
         """The longest stock sequence of any picture, newlines included: what an export for 100 % is sized by."""
-        side = self.patches_per_side
-        grids = (self.grid(canvas) for canvas in self.pinpoints)
-        mosaics = (side * rows * (side * columns + 1) for rows, columns in grids)
-        return self.patches_per_tile + max(mosaics, default=0)
+        return max(map(self._stock_tokens, self.pinpoints), default=self.patches_per_tile)
+
+    def _stock_tokens(self, canvas: tuple[int, int]) -> int:
+        """Of a picture that fills the canvas."""
+        grid = self.grid(canvas)
+        newlines = self.patches_per_side * grid[0] if self.geometry.newlines else 0
+        return self.geometry.tiles(grid) * self.patches_per_tile + newlines
 
     def grid(self, canvas: tuple[int, int]) -> tuple[int, int]:
         """Tiles down and across a canvas of (height, width) px."""
@@ -89,7 +100,7 @@ class TilingRules:
 
 @dataclass(frozen=True)
 class Tiling:
-    """One picture, cut. Made by `tile`; everything about the mosaic is zero for kind "single".
+    """One picture, cut. Made by `tile`; everything about the mosaic is zero where there is only the base picture.
 
     Args:
         rules: the rules that cut it.
@@ -122,8 +133,13 @@ class Tiling:
 
     @property
     def rows(self) -> int:
-        """R, the mosaic rows that survive `unpad`. Each ends in an `image_newline` in the stock sequence."""
+        """R, the mosaic rows that survive `unpad`."""
         return self.window[1] - self.window[0]
+
+    @property
+    def newlines(self) -> int:
+        """How many of them end in an `image_newline` in the stock sequence: all or none."""
+        return self.rows if self.rules.geometry.newlines else 0
 
     @property
     def columns(self) -> int:
@@ -137,8 +153,8 @@ class Tiling:
 
     @property
     def stock_tokens(self) -> int:
-        """Length of the stock sequence, newlines included: N + R*C + R."""
-        return self.eligible_tokens + self.rows
+        """Length of the stock sequence, newlines included: N + R*C, and R where rows end in one."""
+        return self.eligible_tokens + self.newlines
 
     @property
     def base_picture(self) -> Tiling:
@@ -158,6 +174,15 @@ class Tiling:
         """Flat patch index p*N + j of the mosaic cells that survive `unpad`, (R, C)."""
         row0, row1, column0, column1 = self.window
         return self.mosaic_index[row0:row1, column0:column1]
+
+    @cached_property
+    def stock_order(self) -> NDArray[np.int64]:
+        """Flat patch index p*N + j of everything that `transformers` packs, in its order, (stock_tokens,).
+
+        `hired_edge.geometry.NEWLINE` stands for an `image_newline`.
+        """
+        patches = np.arange(self.patches, dtype=np.int64).reshape(self.tiles, -1)
+        return _frozen(self.rules.geometry.order(patches, self.window_index))
 
     @cached_property
     def eligible(self) -> NDArray[np.bool_]:
@@ -190,42 +215,8 @@ def tile(height: int, width: int, rules: TilingRules) -> Tiling:
     if height <= 0 or width <= 0:
         got = f"a picture of {width} x {height} px (width x height)"
         raise InputError(got, expected="at least 1 x 1 px", fix="pass another picture")
-    if rules.kind == "single":
-        return Tiling(rules, height, width, (0, 0), (0, 0), (0, 0), (0, 0, 0, 0), (0, 0, 0, 0))
-    canvas = _best_canvas(height, width, rules.pinpoints)
-    grid, resized = rules.grid(canvas), _fit(height, width, canvas)
-    top, left = (canvas[0] - resized[0]) // 2, (canvas[1] - resized[1]) // 2
-    padding = (top, canvas[0] - resized[0] - top, left, canvas[1] - resized[1] - left)
-    return Tiling(rules, height, width, grid, canvas, resized, padding, _unpad(height, width, grid, rules))
-
-
-def _best_canvas(height: int, width: int, pinpoints: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """The pinpoint that keeps most of the picture's pixels, then wastes least of its own; the first wins a tie."""
-
-    def merit(canvas: tuple[int, int]) -> tuple[int, int]:
-        scale = min(canvas[1] / width, canvas[0] / height)
-        effective = min(int(width * scale) * int(height * scale), width * height)
-        return effective, effective - canvas[0] * canvas[1]
-
-    return max(pinpoints, key=merit)
-
-
-def _fit(height: int, width: int, canvas: tuple[int, int]) -> tuple[int, int]:
-    """Size of the picture scaled to fit a canvas, (height, width) px."""
-    scale_h, scale_w = canvas[0] / height, canvas[1] / width
-    if scale_w < scale_h:
-        return min(math.ceil(height * scale_w), canvas[0]), canvas[1]
-    return canvas[0], min(math.ceil(width * scale_h), canvas[1])
-
-
-def _unpad(height: int, width: int, grid: tuple[int, int], rules: TilingRules) -> tuple[int, int, int, int]:
-    """The mosaic cells that are not padding: (row0, row1, column0, column1). Very long pictures have none."""
-    rows, columns = grid[0] * rules.patches_per_side, grid[1] * rules.patches_per_side
-    if width / height > columns / rows:
-        inset = (rows - int(round(height * (columns / width), 7))) // 2
-        return inset, rows - inset, 0, columns
-    inset = (columns - int(round(width * (rows / height), 7))) // 2
-    return 0, rows, inset, columns - inset
+    sides = Tile(rules.image_size, rules.patches_per_side)
+    return Tiling(rules, height, width, *rules.geometry.cut(height, width, sides, rules.pinpoints))
 
 
 def _shares(tiles: int, side: int, tile_px: int, pad_px: int, resized_px: int) -> NDArray[np.float64]:

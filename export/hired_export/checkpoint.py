@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from hired_edge.errors import CheckpointError
 from hired_edge.tensorfile import TensorFile
 from hired_export import synthetic
+from hired_export.fused import split
 from hired_export.packed.config import read_config
 from hired_export.packed.gather import gathered, is_part
 from hired_export.tensor import Tensor
@@ -82,7 +83,7 @@ class Checkpoint:
             raise CheckpointError(
                 f"{str(self.root)[:200]} is not a folder",
                 expected="a checkpoint folder with config.json and its weights",
-                fix="pass the folder that a LLaVA checkpoint was downloaded to",
+                fix="pass the folder that a checkpoint was downloaded to",
             )
 
     @cached_property
@@ -128,7 +129,7 @@ class Checkpoint:
                 known = canonical(name, self.layout)
                 if known is not None:
                     found[known] = tensor
-        return gathered(found, quantised) | (self.tower.tensors if self.tower is not None else {})
+        return split(gathered(found, quantised), self.config) | (self.tower.tensors if self.tower is not None else {})
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """A tensor that must be there, with the shape that the config implies."""
@@ -170,7 +171,7 @@ class Checkpoint:
         for shard in sorted(set(weight_map.values())):
             path = self.root / shard
             # The index is data from elsewhere: it may name files here and nowhere else.
-            if Path(shard).name != shard or not path.is_file():
+            if Path(shard).name != shard or not os.path.isfile(path):  # no error for a name that is none
                 raise CheckpointError(
                     f"{name} names {shard!r}, which is no file of {self.root}",
                     expected="every shard beside its index",

@@ -6,7 +6,7 @@ import argparse
 from contextlib import nullcontext
 from pathlib import Path
 
-help = "turn a LLaVA-family checkpoint into a bundle"
+help = "turn a checkpoint (LLaVA, LLaVA-NeXT, InternVL) into a bundle"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

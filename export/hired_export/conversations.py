@@ -15,6 +15,8 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
+from hired_edge.prompt_rules import tokenizer_refused
+
 IMAGE = "<image>"
 
 
@@ -132,9 +134,10 @@ def template_for(chosen: Conversation, tokenizer: Tokenizer) -> str:
 
 def _alike(tokenizer: Tokenizer, text: str) -> bool:
     """Whether a text after a picture has the ids of the text alone."""
-    trial = Tokenizer.from_str(tokenizer.to_str())
-    trial.add_special_tokens([AddedToken(IMAGE, normalized=False, special=True)])
+    with tokenizer_refused("take a token for pictures"):
+        trial = Tokenizer.from_str(tokenizer.to_str())
+        trial.add_special_tokens([AddedToken(IMAGE, normalized=False, special=True)])
+        after = trial.encode(f"A{IMAGE}{text}", add_special_tokens=False).ids
+        alone = trial.encode(text, add_special_tokens=False).ids
     image = trial.token_to_id(IMAGE)
-    assert image is not None
-    after = trial.encode(f"A{IMAGE}{text}", add_special_tokens=False).ids
-    return after[after.index(image) + 1 :] == trial.encode(text, add_special_tokens=False).ids
+    return image in after and after[after.index(image) + 1 :] == alone

@@ -105,7 +105,7 @@ def vision_outputs(shape: VisionShape) -> list[str]:
 def vision_graph(shape: VisionShape, dtype: torch.dtype = torch.float32) -> ir.Model:
     """Tower, CLS attention and projector as one standard graph; T symbolic."""
     with FakeTensorMode(), activations(dtype):
-        encoder = VisionEncoder(shape)
+        encoder = shape.encoder(shape)
         pixels = torch.empty(2, 3, shape.image_size, shape.image_size)
     return _to_onnx(
         encoder,

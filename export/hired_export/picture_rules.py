@@ -11,12 +11,11 @@ from typing import Any
 
 from hired_edge.errors import CheckpointError
 from hired_edge.planner.original import is_original, pads
-from hired_edge.preprocessing import PreprocessRules, pad_to_square, preprocess_rules
+from hired_edge.preprocessing import PreprocessRules, pad_to_square
+from hired_edge.processors import FILES, preprocess_rules
 from hired_edge.tiling import TilingRules
 from hired_export.checkpoint import Checkpoint
 
-FILES = ("preprocessor_config.json", "processor_config.json")
-"""The second as transformers 5 writes it."""
 CLIP_PROCESSORS = ("CLIPImageProcessor", "CLIPFeatureExtractor")
 
 
@@ -38,15 +37,23 @@ def read_preprocessing(checkpoint: Checkpoint, tiling: TilingRules) -> Preproces
     return pad_to_square(rules) if original and pads(checkpoint.config) else rules
 
 
-def _found(checkpoint: Checkpoint) -> tuple[str, Mapping[str, Any]]:
+def find_file(checkpoint: Checkpoint) -> tuple[str, Mapping[str, Any]] | None:
+    """The file that says how pictures are processed, its name and its contents; None where there is none."""
     for name in FILES:
         if (checkpoint.root / name).is_file():
             return name, checkpoint.json(name)
-    raise CheckpointError(
-        f"{checkpoint.root} holds no {FILES[0]}",
-        expected=" or ".join(FILES),
-        fix="download the checkpoint's other files as well",
-    )
+    return None
+
+
+def _found(checkpoint: Checkpoint) -> tuple[str, Mapping[str, Any]]:
+    found = find_file(checkpoint)
+    if found is None:
+        raise CheckpointError(
+            f"{checkpoint.root} holds no {FILES[0]}",
+            expected=" or ".join(FILES),
+            fix="download the checkpoint's other files as well",
+        )
+    return found
 
 
 def _original(checkpoint: Checkpoint, tiling: TilingRules) -> tuple[str, Mapping[str, Any]]:

@@ -1,21 +1,26 @@
-"""The files of a checkpoint that turn messages into tokens, copied into a bundle; and two facts for its manifest."""
+"""The files of a checkpoint that turn messages into tokens, copied into a bundle; and facts for its manifest."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from jinja2 import TemplateSyntaxError
+from jinja2 import TemplateSyntaxError, nodes, pass_context
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.runtime import Context
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
-from transformers.utils.chat_template_utils import render_jinja_template
 
 from hired_edge.errors import CheckpointError, InputError
 from hired_edge.manifest import PromptFiles
 from hired_edge.planner.original import is_original
+from hired_edge.prompt_rules import FILTERS, MOST_CHARACTERS, check_token_ids, tokenizer_refused
 from hired_export.checkpoint import Checkpoint
 from hired_export.conversations import Conversation, conversation, template_for
+from hired_export.families.registry import FAMILIES
 from hired_export.sentencepiece_model import converted, parse
 
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
@@ -28,11 +33,13 @@ IMAGE_TOKEN = "<image>"
 
 @dataclass(frozen=True)
 class Prompt:
-    """What was read: file contents by their name in the bundle, and two facts for the manifest."""
+    """What was read: file contents by their name in the bundle, and facts for the manifest."""
 
     files: dict[str, bytes]
     image_token: str
     stop_token_ids: tuple[int, ...]
+    around: tuple[str, str] = ("", "")
+    """Before and behind a picture; "" for none."""
 
 
 def read(checkpoint: Checkpoint, config: Any, chat_template: Path | None = None) -> Prompt:
@@ -68,14 +75,15 @@ def read(checkpoint: Checkpoint, config: Any, chat_template: Path | None = None)
         stop = Tokenizer.from_str(tokenizer.decode()).token_to_id(chosen.stop)
         stops += (stop,) if stop is not None and stop < config.text_config.vocab_size and stop not in stops else ()
     # An original vocabulary has no token for a picture.
-    return Prompt(files, IMAGE_TOKEN if original else _image_token(checkpoint, config), stops)
+    image = IMAGE_TOKEN if original else _image_token(checkpoint, config)
+    return Prompt(files, image, stops, _around(checkpoint, FAMILIES[config.model_type].around))
 
 
 def write(prompt: Prompt, root: Path) -> PromptFiles:
     for name, content in prompt.files.items():
         (root / name).write_bytes(content)
     generation = GENERATION_CONFIG if GENERATION_CONFIG in prompt.files else None
-    return PromptFiles(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, generation)
+    return PromptFiles(TOKENIZER, TOKENIZER_CONFIG, CHAT_TEMPLATE, generation, *prompt.around)
 
 
 def _content(checkpoint: Checkpoint, name: str) -> bytes:
@@ -98,14 +106,9 @@ def _tokenizer(checkpoint: Checkpoint) -> bytes:
         return _converted(checkpoint)
     checkpoint.json(TOKENIZER)  # it must be there and be JSON
     content = _content(checkpoint, TOKENIZER)
-    try:
-        Tokenizer.from_str(content.decode())
-    except Exception as error:  # tokenizers raises plain Exception
-        raise CheckpointError(
-            f"{checkpoint.root / TOKENIZER} holds no tokenizer ({' '.join(str(error).split())[:120]})",
-            expected="what a fast tokenizer of transformers saves",
-            fix="download the file again",
-        ) from None
+    with tokenizer_refused(f"be read from {checkpoint.root / TOKENIZER}"):
+        tokenizer = Tokenizer.from_str(content.decode())
+    check_token_ids(tokenizer.get_vocab().values())
     return content
 
 
@@ -166,16 +169,26 @@ def _chat_template(checkpoint: Checkpoint, chosen: Conversation | None, tokenize
 
 
 def _checked_template(source: str, template: str) -> bytes:
-    """Compiled as transformers does. What it says to which messages is its own affair."""
-    try:
-        render_jinja_template([], chat_template=template)  # no conversation: nothing is rendered
-        return template.encode()
-    except TemplateSyntaxError as error:
-        reason = f"is not valid at line {error.lineno} ({error.message})"
-    except (RecursionError, SyntaxError):  # jinja2 compiles to Python, which has bounds
-        reason = "is nested too deeply"
-    except UnicodeEncodeError:  # of a JSON file: "\\ud800"
-        reason = "holds half a character"
+    """Compiled as a device does. What it says to which messages is its own affair.
+
+    Not by transformers, whose compiler computes constants at once: `'a' * 10**9` takes a gigabyte there.
+    """
+    environment = ImmutableSandboxedEnvironment(
+        extensions=[_Generation, "jinja2.ext.loopcontrols"], optimized=False, finalize=_as_it_is
+    )
+    for name in FILTERS:
+        del environment.filters[name]
+    reason = f"has {len(template)} characters, more than {MOST_CHARACTERS}"
+    if len(template) <= MOST_CHARACTERS:
+        try:
+            environment.from_string(template)
+            return template.encode()
+        except TemplateSyntaxError as error:
+            reason = f"is not valid at line {error.lineno} ({error.message})"
+        except (RecursionError, SyntaxError, MemoryError):  # jinja2 compiles to Python, which has bounds
+            reason = "is nested too deeply"
+        except UnicodeEncodeError:  # of a JSON file: "\\ud800"
+            reason = "holds half a character"
     raise CheckpointError(
         f"the chat template of {source} {reason}",
         expected="a jinja2 template",
@@ -183,11 +196,49 @@ def _checked_template(source: str, template: str) -> bytes:
     )
 
 
+@pass_context
+def _as_it_is(context: Context, value: object) -> object:
+    """What needs a context is not computed at once."""
+    return value
+
+
+class _Generation(Extension):
+    """`{% generation %}`, which is transformers' own."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
+
+
 def _image_token(checkpoint: Checkpoint, config: Any) -> str:
     """The token that stands for a picture in the chat template, by its id in config.json."""
     added = checkpoint.json(TOKENIZER).get("added_tokens") or []
     by_id = {token.get("id"): token.get("content") for token in added if isinstance(token, dict)}
     return by_id.get(config.image_token_id) or IMAGE_TOKEN
+
+
+def _around(checkpoint: Checkpoint, keys: tuple[str, str] | None) -> tuple[str, str]:
+    """The special tokens before and behind a picture, by the names that tokenizer_config.json has for them."""
+    if keys is None:
+        return "", ""
+    given = checkpoint.json(TOKENIZER_CONFIG)
+    named = given.get("extra_special_tokens")
+    known = {token.get("content") for token in checkpoint.json(TOKENIZER).get("added_tokens") or []}
+
+    def token(key: str) -> str:
+        found = given.get(key) or (named.get(key) if isinstance(named, dict) else None)
+        if not isinstance(found, str) or found not in known:
+            raise CheckpointError(
+                f"{TOKENIZER_CONFIG} says {key} {json.dumps(found)[:60]}",
+                expected=f"a token of {TOKENIZER}",
+                fix="download the checkpoint's tokenizer files again",
+            )
+        return found
+
+    before, behind = keys
+    return token(before), token(behind)
 
 
 def _stop_tokens(checkpoint: Checkpoint, config: Any) -> tuple[int, ...]:

@@ -15,14 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoModelForCausalLM
-from transformers.models.clip.modeling_clip import CLIPVisionModel
-from transformers.models.llava_next.modeling_llava_next import LlavaNextMultiModalProjector
 
 from hired_edge.manifest import FloatType
 from hired_export.checkpoint import Checkpoint
-from hired_export.families import ModelSpec
+from hired_export.families import ModelSpec, ReferenceTower
+from hired_export.fused import parts_of
 from hired_export.quantisation import Scheme, dequantise
-from hired_export.sources import Schemes
+from hired_export.sources import Schemes, head_name
 from hired_export.tensor import Tensor
 
 
@@ -34,40 +33,45 @@ class References:
     """
 
     def __init__(self, checkpoint: Checkpoint, spec: ModelSpec, stored: Schemes) -> None:
+        self.spec = spec
         self._checkpoint, self._spec, self._stored = checkpoint, spec, stored
 
     def vision(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """(T, 3, h, w) -> projected features (T, N, D), allocation and selection attention (T, N), keys (T, N, W)."""
         shape = self._spec.vision
-        tower, projector = self.tower(shape.layers)
-        outputs = tower(pixels, output_hidden_states=True)
-        features = projector(outputs.hidden_states[shape.feature_layer + 1][:, 1:])
+        built = self._reference(shape.layers)
+        hidden = built.tower(pixels, output_hidden_states=True).hidden_states
+        features = built.features(hidden[shape.feature_layer + 1][:, 1:])
 
         def row(layer: int) -> torch.Tensor:
-            module: Any = getattr(tower, "vision_model", tower).encoder.layers[layer]  # gone in transformers 5
+            attention, norm = built.attention(layer)
+            prefix = next(name for name, module in built.tower.named_modules() if module is attention)
             for part in ("q_proj", "k_proj"):  # as they are: what HiRED reads is never rounded
-                self._fill(getattr(module.self_attn, part), f"vision.encoder.layers.{layer}.self_attn.{part}.")
-            maps = module.self_attn(module.layer_norm1(outputs.hidden_states[layer]))[1]
-            heads = maps[:, :, 0, 1:]  # (T, H, N)
-            return heads.sum(1) if shape.head is None else heads[:, shape.head]
+                self._fill(getattr(attention, part), f"vision.{prefix.removeprefix('vision_model.')}.{part}.")
+            maps = attention(norm(hidden[layer]))[1]
+            heads = maps[:, :, 0, 1:]  # (T, H, patches)
+            return built.per_token(heads.sum(1) if shape.head is None else heads[:, shape.head])
 
         found = features, row(shape.allocation_layer), row(shape.selection_layer)
         if not shape.keys:
             return found
-        layer: Any = getattr(tower, "vision_model", tower).encoder.layers[shape.selection_layer]
-        keys = layer.self_attn.k_proj(layer.layer_norm1(outputs.hidden_states[shape.selection_layer]))
-        return *found, keys[:, 1:]
+        attention, norm = built.attention(shape.selection_layer)
+        return *found, attention.k_proj(norm(hidden[shape.selection_layer]))[:, 1:]
 
     def tower(self, layers: int) -> tuple[Any, Any]:
         """The first `layers` of the tower, with the attention that gives maps, and the projector."""
-        config = copy.deepcopy(self._spec.config.vision_config)
-        config.num_hidden_layers = layers
-        config._attn_implementation = "eager"  # the only one that returns attention maps
+        built = self._reference(layers)
+        return built.tower, built.projector
+
+    def _reference(self, layers: int) -> ReferenceTower:
+        config = copy.deepcopy(self._spec.config)
+        config.vision_config.num_hidden_layers = layers
+        config.vision_config._attn_implementation = "eager"  # the only one that returns attention maps
         with torch.device("meta"):
-            tower, projector = CLIPVisionModel(config), LlavaNextMultiModalProjector(self._spec.config)
-        self._fill(tower, "vision.", self._stored.vision)
-        self._fill(projector, "projector.", self._stored.vision)
-        return tower, projector
+            built = self._spec.facts.reference(config)
+        self._fill(built.tower, "vision.", self._stored.vision)
+        self._fill(built.projector, "projector.", self._stored.vision)
+        return built
 
     def layer(self, index: int, hidden: torch.Tensor) -> torch.Tensor:
         """One decoder layer on (1, S, D), causal, from position 0."""
@@ -86,6 +90,11 @@ class References:
             return output[0] if isinstance(output, tuple) else output
 
         return model.model.layers[0], run
+
+    def weight(self, name: str) -> NDArray[np.float32]:
+        """A matrix of the decoder (outputs, inputs), by its canonical name without ".weight", as it is stored."""
+        tensor = self._checkpoint.tensors[f"{name}.weight"]
+        return tensor.rows(0, tensor.shape[0])
 
     def head(self, hidden: torch.Tensor) -> torch.Tensor:
         """Final norm and LM head on (1, D)."""
@@ -113,8 +122,8 @@ class References:
             self._fill(model.model.layers[i], f"text.layers.{layer}.", self._stored.decoder)
         self._fill(model.model.norm, "text.norm.")
         if head:
-            tied = self._spec.tied
-            self._fill(model.lm_head, "text.embed_tokens." if tied else "lm_head.", self._stored.lm_head)
+            prefix = head_name(self._checkpoint, self._spec).removesuffix("weight")
+            self._fill(model.lm_head, prefix, self._stored.lm_head)
         model.model.rotary_emb = type(model.model.rotary_emb)(config)  # its buffers were made on the meta device
         return model.eval()
 
@@ -122,10 +131,10 @@ class References:
         weights = {}
         for name, parameter in module.named_parameters():
             stored = prefix + name.removeprefix("vision_model.")
-            if stored in self._checkpoint.tensors:
-                tensor = self._checkpoint.tensor(stored, tuple(parameter.shape))
+            parts = parts_of(stored) or (stored,)
+            if parts[0] in self._checkpoint.tensors:
                 used = scheme if parameter.ndim == 2 and "embedding" not in name else None
-                weights[name] = torch.from_numpy(_as_in_bundle(tensor, used, self._stored.dtype))
+                weights[name] = torch.from_numpy(self._joined(parts, tuple(parameter.shape), used))
         module.load_state_dict(weights, strict=False, assign=True)
         for name, buffer in list(module.named_buffers()):
             if buffer.is_meta:  # position ids, the only buffers of these modules
@@ -135,6 +144,15 @@ class References:
         unread = ("post_layernorm",)  # of the tower: nothing that is exported reads it
         assert all(any(part in name for part in unread) for name in left), f"unfilled: {left}"
         module.eval()
+
+    def _joined(self, parts: tuple[str, ...], shape: tuple[int, ...], scheme: Scheme | None) -> NDArray[np.float32]:
+        """Tensors below each other, rounded as in the bundle; of one alone no copy is made."""
+        if len(parts) == 1:
+            return _as_in_bundle(self._checkpoint.tensor(parts[0], shape), scheme, self._stored.dtype)
+        rows = [_as_in_bundle(self._checkpoint.tensors[part], scheme, self._stored.dtype) for part in parts]
+        whole = np.concatenate(rows)
+        assert whole.shape == shape, (parts, whole.shape, shape)
+        return whole
 
 
 def _as_in_bundle(tensor: Tensor, scheme: Scheme | None, dtype: FloatType) -> NDArray[np.float32]:

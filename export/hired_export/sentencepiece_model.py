@@ -6,6 +6,7 @@ further package is needed. Only what these tokenizers have is taken: BPE, no nor
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +16,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizers.processors import TemplateProcessing
 
 from hired_edge.errors import CheckpointError
+from hired_edge.prompt_rules import tokenizer_refused
 
 # Kinds of pieces.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 BPE = 2
+MOST_CHARACTERS = 1000
+"""Of a piece that is merged; SentencePiece itself makes them of at most 16."""
 _SPACE = "▁"
 
 
@@ -61,6 +65,13 @@ def parse(content: bytes, name: str) -> SentencePieceModel:
         raise CheckpointError(
             f"{name} holds no SentencePiece model", expected="one", fix="download the file again"
         ) from None
+    longest = max((len(piece.text) for piece in pieces if piece.kind == NORMAL), default=0)
+    if longest > MOST_CHARACTERS:  # how a piece is merged is found by trying all its cuts
+        raise CheckpointError(
+            f"{name} has a piece of {longest} characters",
+            expected=f"at most {MOST_CHARACTERS}",
+            fix="download the file again",
+        )
     kinds = {
         "model_type": (training.get(3, 1), BPE),
         "precompiled_charsmap": (bool(normalising.get(2)), False),
@@ -88,13 +99,15 @@ def converted(model: SentencePieceModel, config: Mapping[str, Any], added: Mappi
         name: the file's, for errors.
 
     Raises:
-        CheckpointError: added tokens that do not follow the vocabulary.
+        CheckpointError: added tokens that do not follow the vocabulary, or a vocabulary that makes no tokenizer.
     """
     ids = {piece.text: index for index, piece in enumerate(model.pieces)}
     unknown = next((piece.text for piece in model.pieces if piece.kind == UNKNOWN), None)
-    tokenizer = Tokenizer(
-        models.BPE(ids, _merges(model, ids), unk_token=unknown, fuse_unk=True, byte_fallback=model.byte_fallback)
-    )
+    merges = _merges(model, ids)
+    with tokenizer_refused(f"be made of {name}"):
+        tokenizer = Tokenizer(
+            models.BPE(ids, merges, unk_token=unknown, fuse_unk=True, byte_fallback=model.byte_fallback)
+        )
     legacy = config.get("legacy")
     if legacy is None or legacy:  # null means what transformers 4 takes it for
         prepend = [normalizers.Prepend(_SPACE)] if model.first_space else []
@@ -110,7 +123,7 @@ def converted(model: SentencePieceModel, config: Mapping[str, Any], added: Mappi
             tokenizer.add_special_tokens([AddedToken(piece.text, normalized=False, special=True)])
         elif piece.kind == USER_DEFINED:
             tokenizer.add_tokens([AddedToken(piece.text, normalized=False)])
-    for index, token in _added(config, added):
+    for index, token in _added(config, added, name):
         tokenizer.add_tokens([token])
         if tokenizer.token_to_id(token.content) != index:
             raise CheckpointError(
@@ -135,19 +148,29 @@ def _merges(model: SentencePieceModel, ids: Mapping[str, int]) -> list[tuple[str
     return [(left, right) for *_, left, right in sorted(found)]
 
 
-def _added(config: Mapping[str, Any], added: Mapping[str, int]) -> list[tuple[int, AddedToken]]:
+def _added(config: Mapping[str, Any], added: Mapping[str, int], name: str) -> list[tuple[int, AddedToken]]:
     """Tokens of the other files, by id."""
     tokens = {
-        index: AddedToken(content, normalized=False, special=True)
+        index: AddedToken(_whole(content, name), normalized=False, special=True)
         for content, index in added.items()
         if isinstance(content, str) and type(index) is int
     }
     decoder = config.get("added_tokens_decoder")
     for index, token in decoder.items() if isinstance(decoder, Mapping) else ():
-        if str(index).isascii() and str(index).isdigit() and isinstance(token, Mapping) and token.get("content"):
+        if re.fullmatch("[0-9]{1,9}", str(index)) and isinstance(token, Mapping) and token.get("content"):
             flags = {key: bool(token.get(key)) for key in ("single_word", "lstrip", "rstrip", "normalized", "special")}
-            tokens[int(index)] = AddedToken(str(token["content"]), **flags)
+            tokens[int(index)] = AddedToken(_whole(str(token["content"]), name), **flags)
     return sorted(tokens.items(), key=lambda pair: pair[0])
+
+
+def _whole(content: str, name: str) -> str:
+    if any("\ud800" <= character <= "\udfff" for character in content):
+        raise CheckpointError(
+            f"a token that is added to {name} holds half a character",
+            expected="text that UTF-8 can hold",
+            fix="download the checkpoint's tokenizer files again",
+        )
+    return content
 
 
 def _piece(message: Any) -> Piece:

@@ -15,7 +15,6 @@ from hired_export.graphs import parameter_shapes
 from hired_export.packed.report import refuse_unread_biases
 from hired_export.quantisation import Scheme
 from hired_export.tensor import Tensor
-from hired_export.vision import VisionEncoder
 
 
 @dataclass(frozen=True)
@@ -55,8 +54,8 @@ class Sources:
         self.language |= self._lm_head()
         refuse_unread_biases(checkpoint.tensors, {f"text.{name}" for name in self.language})
         self.vision = {
-            name: self._find(name, _vision_name(name), shape)
-            for name, shape in parameter_shapes(VisionEncoder, spec.vision).items()
+            name: self._find(name, spec.facts.stored_as(name), shape)
+            for name, shape in parameter_shapes(spec.vision.encoder, spec.vision).items()
         }
         width = spec.decoder.hidden_size
         self.embedding = checkpoint.tensor("text.embed_tokens.weight", (spec.decoder.vocab_size, width))
@@ -64,8 +63,7 @@ class Sources:
 
     def _lm_head(self) -> dict[str, Tensor]:
         shape = self._spec.decoder
-        # A tied head is often not stored; where it is, it is the same matrix.
-        stored = "text.embed_tokens.weight" if self._spec.tied else "lm_head.weight"
+        stored = head_name(self._checkpoint, self._spec)
         whole = self._checkpoint.tensor(stored, (shape.vocab_size, shape.hidden_size))
         if shape.head_parts == 1:
             return {"lm_head.weight": whole}
@@ -102,7 +100,7 @@ def is_matrix(name: str, shape: tuple[int, ...]) -> bool:
     return name.endswith(".weight") and len(shape) == 2 and "embedding" not in name and "embed_tokens" not in name
 
 
-def _vision_name(name: str) -> str:
-    if name.startswith("multi_modal_projector."):
-        return name.replace("multi_modal_projector.", "projector.", 1)
-    return f"vision.encoder.{name}" if name.startswith("layers.") else f"vision.{name}"
+def head_name(checkpoint: Checkpoint, spec: ModelSpec) -> str:
+    """The tensor behind the LM head. What is stored counts, as in transformers, whatever the config says: InternVL's
+    leaves `tie_word_embeddings` out, which means yes, where its head is a matrix of its own."""
+    return "text.embed_tokens.weight" if spec.tied and "lm_head.weight" not in checkpoint.tensors else "lm_head.weight"

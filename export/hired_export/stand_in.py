@@ -18,6 +18,8 @@ from hired_edge.errors import CheckpointError
 from hired_edge.planner.shapes import ModelShape
 
 UNKNOWN, BEGIN, END, IMAGE = "<unk>", "<s>", "</s>", "<image>"
+AROUND = "<img>", "</img>"
+"""Before and behind a picture, in families that have such tokens."""
 _PICTURES = "{% for part in message['content'] if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
 _TEXTS = "{% for part in message['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
 TEMPLATES = {
@@ -35,10 +37,12 @@ TEMPLATES = {
     + _PICTURES
     + _TEXTS
     + "{{ '<|im_end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}",
+    "phi3": "{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' }}"
+    + _PICTURES
+    + _TEXTS
+    + "{{ '<|end|>\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>\\n' }}{% endif %}",
 }
-"""Text model -> template, in the form of Vicuna, Mistral-Instruct and ChatML."""
-_CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
-_CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+"""Text model -> template, in the form of Vicuna, Mistral-Instruct, ChatML and Phi-3."""
 
 
 def write(folder: Path, shape: ModelShape, image_token_id: object) -> None:
@@ -48,18 +52,22 @@ def write(folder: Path, shape: ModelShape, image_token_id: object) -> None:
     Raises:
         CheckpointError: a vocabulary too small to hold all bytes, or an image token that is not in it.
     """
-    tokenizer = _tokenizer(shape.text.vocab_size, image_token_id)
+    from hired_export.families import FAMILIES  # which read checkpoints, and so what this writes
+
+    family = FAMILIES[shape.family]
+    around = dict(zip(family.around, AROUND, strict=True)) if family.around else {}
+    tokenizer = _tokenizer(shape.text.vocab_size, image_token_id, tuple(around.values()))
     tokenizer.save(str(folder / "tokenizer.json"))
-    names = {"bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN, "image_token": IMAGE}
+    names = {"bos_token": BEGIN, "eos_token": END, "unk_token": UNKNOWN, "image_token": IMAGE, **around}
     _write_json(folder / "tokenizer_config.json", {"add_bos_token": True, "add_eos_token": False, **names})
     (folder / "chat_template.jinja").write_text(TEMPLATES[shape.text.model_type], encoding="utf-8")
     ends = {name: tokenizer.token_to_id(token) for name, token in (("bos_token_id", BEGIN), ("eos_token_id", END))}
     _write_json(folder / "generation_config.json", ends)
-    _write_json(folder / "preprocessor_config.json", _preprocessing(shape))
+    _write_json(folder / "preprocessor_config.json", family.stand_in_processor(shape.tiling))
 
 
-def _tokenizer(size: int, image_token_id: object) -> Tokenizer:
-    own = [UNKNOWN, BEGIN, END, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *string.printable[:94]]
+def _tokenizer(size: int, image_token_id: object, around: tuple[str, ...]) -> Tokenizer:
+    own = [UNKNOWN, BEGIN, END, *(f"<0x{byte:02X}>" for byte in range(256)), "▁", *string.printable[:94], *around]
     if type(image_token_id) is not int or not len(own) <= image_token_id < size:
         raise CheckpointError(
             f"config.json says image_token_index {str(image_token_id)[:40]} and vocab_size {size}",
@@ -72,22 +80,9 @@ def _tokenizer(size: int, image_token_id: object) -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token=UNKNOWN, byte_fallback=True))
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    special = [AddedToken(token, normalized=False, special=True) for token in (UNKNOWN, BEGIN, END, IMAGE)]
+    special = [AddedToken(token, normalized=False, special=True) for token in (UNKNOWN, BEGIN, END, IMAGE, *around)]
     tokenizer.add_special_tokens(special)
     return tokenizer
-
-
-def _preprocessing(shape: ModelShape) -> dict[str, object]:
-    side = shape.tiling.image_size
-    grid = {"image_grid_pinpoints": [list(pair) for pair in shape.tiling.pinpoints]} if shape.tiling.pinpoints else {}
-    return {
-        "image_processor_type": "LlavaNextImageProcessor" if grid else "CLIPImageProcessor",
-        "size": {"shortest_edge": side},
-        "crop_size": {"height": side, "width": side},
-        "image_mean": _CLIP_MEAN,
-        "image_std": _CLIP_STD,
-        **grid,
-    }
 
 
 def _write_json(path: Path, content: Mapping[str, object]) -> None:

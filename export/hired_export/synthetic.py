@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.errors import CheckpointError, InputError
-from hired_edge.planner.config import hub_layout, model_shape, read_config
+from hired_edge.planner.config import hub_layout, model_shape, read_config, read_processor
 from hired_edge.planner.published import PUBLISHED
 from hired_edge.planner.shapes import ModelShape
 from hired_export import stand_in
@@ -56,8 +56,8 @@ def synthetic_checkpoint(source: str, seed: int) -> Iterator[Path]:
     if not 0 <= seed < 2**32:
         raise InputError(f"--seed {seed}", expected=f"0 to {2**32 - 1}", fix="pass another --seed")
     config = dict(hub_layout(read_config(source)))
-    shape = model_shape(config)
-    image = config.setdefault("image_token_index", config.get("image_token_id", shape.text.vocab_size - 1))
+    shape = model_shape(config, lambda: read_processor(source))
+    image = config.setdefault(_image_key(shape.family), config.get("image_token_id", shape.text.vocab_size - 1))
     with tempfile.TemporaryDirectory(prefix="hired-edge-") as parent:
         folder = Path(parent) / f"{_name(source)}-synthetic"
         folder.mkdir()
@@ -65,6 +65,12 @@ def synthetic_checkpoint(source: str, seed: int) -> Iterator[Path]:
         _write_json(folder / MARKER, {"seed": seed})
         stand_in.write(folder, shape, image_token_id=image)
         yield folder
+
+
+def _image_key(family: str) -> str:
+    from hired_export.families import FAMILIES  # which read checkpoints, and so what this makes
+
+    return FAMILIES[family].image_token
 
 
 def stored_tensors(config: Mapping[str, Any], marker: Mapping[str, Any]) -> dict[str, tuple[tuple[int, ...], Read]]:
@@ -87,8 +93,7 @@ def _shapes(model: ModelShape) -> dict[str, tuple[int, ...]]:
     tower = replace(model.tower, feature_layer=model.tower.layers - 1)
     vision = replace(model, tower=tower).vision_tensors
     tensors = {**model.language_tensors, **vision, **model.embedding_tensors}
-    # Never exported, but the parity check's reference runs it.
-    tensors |= {f"vision.post_layernorm.{part}": (tower.hidden_size,) for part in ("weight", "bias")}
+    tensors |= tower.unread_tensors()  # never exported, but the parity check's reference runs it
     if model.text.tied:
         del tensors["lm_head.weight"]
     return tensors

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hired_edge.tensorfile import bfloat16_to_float32
-from hired_export.packed.matrix import PackedMatrix
+from hired_export.packed.matrix import PackedMatrix, PackedPart
 from hired_export.quantisation import Scheme, quantise
 
 ROWS_PER_READ = 1024
@@ -61,9 +61,10 @@ class Tensor:
         return self.widen(self._read(start, stop))
 
     def part(self, start: int, stop: int) -> Tensor:
-        """Rows [start, stop) of the first axis, as a tensor that is read as numbers alone."""
+        """Rows [start, stop) of the first axis, as a tensor of their own."""
         shape = (stop - start, *self.shape[1:])
-        return Tensor(shape, lambda a, b: self._read(start + a, start + b), bfloat16=self._bfloat16)
+        packed = None if self.packed is None else PackedPart(self.packed, start, stop)
+        return Tensor(shape, lambda a, b: self._read(start + a, start + b), bfloat16=self._bfloat16, packed=packed)
 
     def chunks(self) -> Iterator[NDArray[np.float32]]:
         """The tensor in order as float32, a bounded number of rows at a time, not to be written to."""

@@ -44,13 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     from hired_edge.planner import report
-    from hired_edge.planner.config import model_shape, read_config
+    from hired_edge.planner.config import read_model
     from hired_edge.planner.devices import read_device
     from hired_edge.planner.footprint import Request
     from hired_edge.planner.plan import plan
 
     made = plan(
-        model_shape(read_config(args.config)),
+        read_model(args.config),
         read_device(args.device),
         args.target,
         _precisions(args.precision, args.target),

@@ -1,24 +1,27 @@
 """config.json -> `ModelShape`, with what transformers' config classes fill in where a file leaves keys out.
 
-Two layouts are read: the Hub's (`text_config` and `vision_config`, of transformers 4 and 5), and the original one
-(`original.py`; the decoder's keys at the top, the tower by name). What it does not know: whether an export
-supports the activation or the rotary scaling (the exporter refuses those), since no byte depends on them.
+Two layouts are read: the Hub's (`text_config` and `vision_config`, of transformers 4 and 5), and LLaVA's original one
+(`original.py`; the decoder's keys at the top, the tower by name). What a family has of its own is in `families`, what a
+text model has in `text_models`. What is not known here: whether an export supports the activation or the rotary scaling
+(the exporter refuses those), since no byte depends on them.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from hired_edge.errors import CheckpointError, InputError
-from hired_edge.planner.defaults import CLIP, CLIP_L_336, FAMILIES, SEVEN_B, TEXT_MODELS, Text
-from hired_edge.planner.original import hub_layout, pinpoints, refused
+from hired_edge.planner.families import FAMILIES
+from hired_edge.planner.families.family import section, sizes
+from hired_edge.planner.original import hub_layout, refused
 from hired_edge.planner.published import PUBLISHED
-from hired_edge.planner.shapes import ModelShape, TextShape, TowerShape
-from hired_edge.tiling import TilingRules
+from hired_edge.planner.shapes import ModelShape, TextShape
+from hired_edge.planner.text_models import SEVEN_B, TEXT_MODELS, Text
+from hired_edge.processors import FILES, unwrapped
 
 CONFIG_NAME = "config.json"
 MOST_BYTES = 2**24
@@ -43,6 +46,20 @@ def read_config(where: str) -> dict[str, Any]:
             expected=f"a checkpoint's folder, its config.json, or one of {', '.join(PUBLISHED)}",
             fix="check the path",
         )
+    return _object(path)
+
+
+def read_processor(where: str) -> Mapping[str, Any]:
+    """The picture processor's part of a checkpoint's preprocessor_config.json; empty where there is none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    found = [path for path in (Path(where) / name for name in FILES) if os.path.isfile(path)]
+    return unwrapped(_object(found[0])) if found else {}
+
+
+def _object(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             config = json.loads(file.read(MOST_BYTES))
@@ -56,51 +73,39 @@ def read_config(where: str) -> dict[str, Any]:
     return config
 
 
-def model_shape(config: Mapping[str, Any]) -> ModelShape:
+def read_model(where: str) -> ModelShape:
+    """The sizes of a checkpoint's folder, a config.json or a published model.
+
+    Raises:
+        InputError, CheckpointError: as `read_config` and `model_shape`.
+    """
+    return model_shape(read_config(where), lambda: read_processor(where))
+
+
+def model_shape(config: Mapping[str, Any], processor: Callable[[], Mapping[str, Any]] = dict) -> ModelShape:
     """The sizes that a config gives.
+
+    Args:
+        config: config.json.
+        processor: reads what the picture processor's file says, for families whose tiles it counts (InternVL); by
+            default nothing, which means what its class assumes.
 
     Raises:
         CheckpointError: a family, text model or tower that is not supported, or a size that is none.
     """
     config = hub_layout(config)
-    family = FAMILIES.get(str(config.get("model_type")))
+    name = str(config.get("model_type"))
+    family = FAMILIES.get(name)
     if family is None:
-        raise refused(f"model_type {str(config.get('model_type'))[:40]!r}", " or ".join(FAMILIES))
-    top = {**family.defaults, **_given(config)}
-    text, tower = _section(config, "text_config", "llama"), _section(config, "vision_config", "clip_vision_model")
-    if tower["model_type"] != "clip_vision_model":
-        raise refused(f"vision tower {str(tower['model_type'])[:40]!r}", "clip_vision_model")
-    tower = {**(CLIP_L_336 if config.get("vision_config") is None else CLIP), **tower}
-    grids = pinpoints(top["image_grid_pinpoints"]) if family.tiling == "anyres" else ()
-    sizes = _sizes("vision_config", tower, tuple(CLIP))
-    tied = bool(top["tie_word_embeddings"]) or bool(text.get("tie_word_embeddings", False))
-    return ModelShape(
-        family=str(config["model_type"]),
-        text=_text(text, tied),
-        tower=TowerShape(
-            layers=sizes["num_hidden_layers"],
-            feature_layer=_feature_layer(top["vision_feature_layer"], sizes["num_hidden_layers"]),
-            hidden_size=sizes["hidden_size"],
-            intermediate_size=sizes["intermediate_size"],
-            heads=sizes["num_attention_heads"],
-        ),
-        tiling=TilingRules(family.tiling, sizes["image_size"], sizes["patch_size"], grids),
-        projector_bias=bool(top["multimodal_projector_bias"]),
-        newline=family.newline,
-    )
-
-
-def _section(config: Mapping[str, Any], name: str, model_type: str) -> dict[str, Any]:
-    section = config.get(name) or {}
-    if not isinstance(section, Mapping):
-        raise refused(f"{name} {type(section).__name__}", "an object")
-    return {"model_type": model_type, **_given(section)}
-
-
-def _given(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is null, but for two keys where that says something: no window; as many kv heads as heads."""
-    kept_null = ("sliding_window", "num_key_value_heads")
-    return {key: value for key, value in section.items() if value is not None or key in kept_null}
+        raise refused(f"model_type {name[:40]!r}", " or ".join(FAMILIES))
+    text, tower = section(config, "text_config", family.text), section(config, "vision_config", family.tower)
+    if tower["model_type"] != family.tower:
+        raise refused(f"vision tower {str(tower['model_type'])[:40]!r}", family.tower)
+    shape, tiling = family.read(config, processor)
+    at_the_top = config.get("tie_word_embeddings")
+    tied = family.tied if at_the_top is None else bool(at_the_top)
+    text_shape = _text(text, tied or bool(text.get("tie_word_embeddings", False)))
+    return ModelShape(family=name, text=text_shape, tower=shape, tiling=tiling, newline=family.newline)
 
 
 def _text(given: Mapping[str, Any], tied: bool) -> TextShape:
@@ -111,27 +116,27 @@ def _text(given: Mapping[str, Any], tied: bool) -> TextShape:
     if text.get("num_key_value_heads") is None:
         text["num_key_value_heads"] = text["num_attention_heads"]
     names = (*SEVEN_B, "intermediate_size", "num_key_value_heads", "max_position_embeddings")
-    sizes = _sizes("text_config", text, names)
-    heads, kv_heads = sizes["num_attention_heads"], sizes["num_key_value_heads"]
+    found = sizes("text_config", text, names)
+    heads, kv_heads = found["num_attention_heads"], found["num_key_value_heads"]
     if heads % kv_heads:
         raise refused(f"{heads} heads for {kv_heads} kv heads", "a whole number of heads per kv head")
-    text.setdefault("head_dim", sizes["hidden_size"] // heads)
-    head_dim = _sizes("text_config", text, ("head_dim",))["head_dim"]
+    text.setdefault("head_dim", found["hidden_size"] // heads)
+    head_dim = sizes("text_config", text, ("head_dim",))["head_dim"]
 
     def has(rule: bool | str) -> bool:
         return bool(text[rule]) if isinstance(rule, str) else rule
 
     return TextShape(
         model_type=str(given["model_type"]),
-        layers=sizes["num_hidden_layers"],
-        hidden_size=sizes["hidden_size"],
-        intermediate_size=sizes["intermediate_size"],
+        layers=found["num_hidden_layers"],
+        hidden_size=found["hidden_size"],
+        intermediate_size=found["intermediate_size"],
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
-        vocab_size=sizes["vocab_size"],
-        positions=sizes["max_position_embeddings"],
-        sliding_window=_window(text, facts, sizes["num_hidden_layers"]),
+        vocab_size=found["vocab_size"],
+        positions=found["max_position_embeddings"],
+        sliding_window=_window(text, facts, found["num_hidden_layers"]),
         qkv_bias=has(facts.qkv_bias),
         o_bias=has(facts.o_bias),
         mlp_bias=has(facts.mlp_bias),
@@ -144,7 +149,7 @@ def _window(text: Mapping[str, Any], facts: Text, layers: int) -> int | None:
     window = text.get("sliding_window")
     if window is None or (facts.window_switch and not text.get(facts.window_switch, False)):
         return None
-    window = _sizes("text_config", text, ("sliding_window",))["sliding_window"]
+    window = sizes("text_config", text, ("sliding_window",))["sliding_window"]
     kinds = text.get("layer_types")
     first = text.get("max_window_layers", 0)  # of qwen2: the layers before it see everything
     if type(first) is not int or not isinstance(kinds, (list, type(None))):
@@ -154,18 +159,3 @@ def _window(text: Mapping[str, Any], facts: Text, layers: int) -> int | None:
     if any(windowed) and not all(windowed):
         raise refused(f"a sliding window of {window} in some layers only", "the same attention in every layer")
     return window if all(windowed) else None
-
-
-def _feature_layer(layer: object, layers: int) -> int:
-    """`hidden_states[0]` is the embeddings: entry i is the output of encoder layer i - 1."""
-    if type(layer) is not int or not 0 <= (found := (layer if layer >= 0 else layers + 1 + layer) - 1) < layers:
-        raise refused(f"vision_feature_layer {str(layer)[:40]}", f"one layer of the tower's {layers}")
-    return found
-
-
-def _sizes(section: str, given: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, int]:
-    for name in names:
-        value = given[name]
-        if type(value) is not int or not 1 <= value < 2**31:
-            raise refused(f"{section}.{name} {str(value)[:40]}", "1 or more")
-    return {name: given[name] for name in names}

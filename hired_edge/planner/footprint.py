@@ -146,9 +146,9 @@ def footprint(model: ModelShape, target: Target, weights: Stored, limits: Limits
 def vision_workspace(model: ModelShape, target: Target, tiles: int) -> int:
     """Bytes of the tower's runs over a picture of `tiles` tiles: its MLP, or the projector behind it."""
     facts = TARGETS[target]
-    tower, patches = model.tower, model.tiling.patches_per_tile
-    layer = (patches + 1) * (MLP_WIDTHS * tower.intermediate_size + TOWER_WIDTHS * tower.hidden_size)
-    projector = patches * PROJECTOR_WIDTHS * model.text.hidden_size
+    tower, tokens = model.tower, model.tiling.patches_per_tile
+    layer = (model.tower_patches + 1) * (MLP_WIDTHS * tower.intermediate_size + TOWER_WIDTHS * tower.hidden_size)
+    projector = tokens * PROJECTOR_WIDTHS * model.text.hidden_size
     at_once = tiles if facts.tiles is None else min(tiles, facts.tiles)
     return int(facts.slack * at_once * facts.item * max(layer, projector))
 

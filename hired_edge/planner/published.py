@@ -1,4 +1,4 @@
-"""config.json of the models that the paper measures and of their larger relatives, as far as sizes go.
+"""config.json of the models that the paper measures, of their larger relatives and of later families: sizes alone.
 
 They are there to plan or to profile without a download. What a file leaves out is left out here as well: the defaults
 are `config.py`'s. Each row names where its figures were looked up; the files themselves are on the Hub under the same
@@ -108,6 +108,72 @@ _QWEN_72B = {
     "vocab_size": 152064,
 }
 _QWEN_110B = {**_QWEN_72B, "intermediate_size": 49152, "num_key_value_heads": 8}
+_PHI_3_MINI = {
+    "model_type": "phi3",
+    "hidden_size": 3072,
+    "intermediate_size": 8192,
+    "max_position_embeddings": 4096,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 32,
+    "rms_norm_eps": 1e-05,
+    "rope_theta": 10000.0,
+    "sliding_window": 2047,
+    "vocab_size": 32064,
+}
+_INTERN = {
+    "model_type": "internvl",
+    "downsample_ratio": 0.5,
+    "image_seq_length": 256,
+    "image_token_id": 151667,
+    "projector_hidden_act": "gelu",
+    "tie_word_embeddings": False,
+    "vision_feature_layer": -1,
+    "vision_feature_select_strategy": "default",
+    "vision_config": {
+        "model_type": "internvl_vision",
+        "attention_bias": True,
+        "hidden_size": 1024,
+        "image_size": [448, 448],
+        "intermediate_size": 4096,
+        "layer_norm_eps": 1e-06,
+        "norm_type": "layer_norm",
+        "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+        "patch_size": [14, 14],
+        "use_qk_norm": False,
+    },
+}
+_QWEN_05B = {
+    "model_type": "qwen2",
+    "hidden_size": 896,
+    "intermediate_size": 4864,
+    "max_position_embeddings": 32768,
+    "num_attention_heads": 14,
+    "num_hidden_layers": 24,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": {"factor": 2.0, "rope_type": "dynamic"},
+    "rope_theta": 1000000.0,
+    "use_sliding_window": False,
+    "vocab_size": 151674,
+}
+_QWEN_15B = {
+    **_QWEN_05B,
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 28,
+}
+_QWEN_7B = {
+    **_QWEN_05B,
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_attention_heads": 28,
+    "num_hidden_layers": 28,
+    "num_key_value_heads": 4,
+}
+_INTERN_SOURCE = "tower and vocabulary of OpenGVLab/InternVL3-1B-hf, config.json; text model of"
 _CONVERSION = "transformers' convert_llava_next_weights_to_hf.py (vocabulary padded to a multiple of 64, as in 7b)"
 
 PUBLISHED: dict[str, Published] = {
@@ -169,4 +235,11 @@ PUBLISHED: dict[str, Published] = {
             "vocab_size": 32000,
         },
     ),
+    "llava-phi-3-mini": Published(
+        "microsoft/Phi-3-mini-4k-instruct (transformers' Phi3Config); image token as in xtuner/llava-phi-3-mini-hf",
+        {**_TOP, "model_type": "llava", "image_token_index": 32038, "text_config": _PHI_3_MINI},
+    ),
+    "internvl3-1b": Published(f"{_INTERN_SOURCE} Qwen/Qwen2.5-0.5B", {**_INTERN, "text_config": _QWEN_05B}),
+    "internvl3-2b": Published(f"{_INTERN_SOURCE} Qwen/Qwen2.5-1.5B", {**_INTERN, "text_config": _QWEN_15B}),
+    "internvl3-8b": Published(f"{_INTERN_SOURCE} Qwen/Qwen2.5-7B", {**_INTERN, "text_config": _QWEN_7B}),
 }

@@ -29,7 +29,7 @@ def table(plan: Plan) -> str:
     lines = [
         f"{plan.model.family}, {text.model_type}: {text.layers} layers of {text.hidden_size}, {text.heads} heads over"
         f" {text.kv_heads}, vocabulary {text.vocab_size}; tower: {tower.exported_layers} of {tower.layers} layers of"
-        f" {tower.hidden_size}, up to {tiling.max_tiles} tiles of {tiling.patches_per_tile} patches",
+        f" {tower.hidden_size}, up to {tiling.max_tiles} tiles of {tiling.patches_per_tile} visual tokens",
         f"{device.name} ({device.power_mode}): {device.memory_bytes // MIB} MiB, of which the system keeps"
         f" {device.system_bytes // MIB} and the process takes {device.process_bytes // MIB} (assumed);"
         f" {device.bandwidth_gb_s} GB/s, {device.fp16_tflops} TFLOPS float16, {device.int8_tops} TOPS int8",

@@ -84,10 +84,10 @@ def roofline(model: ModelShape, target: Target, weights: Stored, limits: Limits)
 
 
 def tile_flops(model: ModelShape) -> float:
-    """Operations of the tower and the projector on one tile of N patches; attention sees N + 1 tokens."""
-    tower, tiling, width = model.tower, model.tiling, model.text.hidden_size
-    patches = tiling.patches_per_tile
+    """Operations of the tower and the projector on one tile; attention sees its patches and the CLS token."""
+    tower, width, patches = model.tower, model.text.hidden_size, model.tower_patches
     tokens = patches + 1
-    stem = 2 * patches * 3 * tiling.patch_size**2 * tower.hidden_size
+    stem = 2 * patches * 3 * model.patch_px**2 * tower.hidden_size
     layers = tower.exported_layers * (2 * tokens * tower.layer_elements + 4 * tokens**2 * tower.hidden_size)
-    return stem + layers + 2 * patches * (tower.hidden_size * width + width**2)
+    projector = 2 * model.tiling.patches_per_tile * (tower.merge**2 * tower.hidden_size * width + width**2)
+    return stem + layers + projector

@@ -1,4 +1,4 @@
-"""The sizes of a LLaVA-family model that memory and time depend on, and the tensors that an export stores of it.
+"""The sizes of a model that memory and time depend on, and the tensors that an export stores of it.
 
 Names are the exporter's canonical ones (`text.*`, `lm_head.weight`, `vision.*`, `projector.*`, `image_newline`), shapes
 as in a checkpoint: a matrix is (outputs, inputs). How many bytes a tensor takes is `storage.py`'s business.
@@ -7,6 +7,7 @@ as in a checkpoint: a matrix is (outputs, inputs). How many bytes a tensor takes
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from hired_edge.tiling import TilingRules
@@ -16,7 +17,7 @@ Tensors = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class TextShape:
-    """A decoder: Llama, Mistral or Qwen2. Sizes are in elements."""
+    """A decoder. Sizes are in elements."""
 
     model_type: str
     layers: int
@@ -69,8 +70,8 @@ class TextShape:
 
 
 @dataclass(frozen=True)
-class TowerShape:
-    """A CLIP vision tower."""
+class TowerShape(ABC):
+    """A vision tower and its projector; a family's own file says what they are made of."""
 
     layers: int
     """Of the checkpoint."""
@@ -79,6 +80,11 @@ class TowerShape:
     hidden_size: int
     intermediate_size: int
     heads: int
+
+    @property
+    def merge(self) -> int:
+        """Patches along a side of what one visual token stands for."""
+        return 1
 
     @property
     def exported_layers(self) -> int:
@@ -90,19 +96,21 @@ class TowerShape:
         """Weights of one layer's six matrices."""
         return 4 * self.hidden_size**2 + 2 * self.hidden_size * self.intermediate_size
 
+    @abstractmethod
+    def stem_tensors(self, patches: int, patch_px: int) -> Tensors:
+        """In front of the first layer, for so many patches a tile."""
+
+    @abstractmethod
     def layer_tensors(self, layer: int) -> Tensors:
         """One layer's tensors."""
-        width, wide = self.hidden_size, self.intermediate_size
-        tensors: Tensors = {}
-        for name, outputs, inputs in (
-            *((f"self_attn.{part}_proj", width, width) for part in ("q", "k", "v", "out")),
-            ("mlp.fc1", wide, width),
-            ("mlp.fc2", width, wide),
-        ):
-            tensors |= {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-        for name in ("layer_norm1", "layer_norm2"):
-            tensors |= {f"{name}.weight": (width,), f"{name}.bias": (width,)}
-        return {f"vision.encoder.layers.{layer}.{name}": shape for name, shape in tensors.items()}
+
+    @abstractmethod
+    def projector_tensors(self, text_width: int) -> Tensors:
+        """The projector's."""
+
+    def unread_tensors(self) -> Tensors:
+        """What transformers' own module has behind the last layer, and no export reads."""
+        return {}
 
 
 @dataclass(frozen=True)
@@ -110,11 +118,10 @@ class ModelShape:
     """A whole model: decoder, tower, projector and geometry."""
 
     family: str
-    """ "llava" or "llava_next"."""
+    """Its `model_type`."""
     text: TextShape
     tower: TowerShape
     tiling: TilingRules
-    projector_bias: bool
     newline: bool
     """Whether the family has an `image_newline`."""
 
@@ -128,24 +135,22 @@ class ModelShape:
         return tensors | {"text.norm.weight": (width,), "lm_head.weight": (self.text.vocab_size, width)}
 
     @property
+    def tower_patches(self) -> int:
+        """Of a tile, before they are merged."""
+        return self.tiling.patches_per_tile * self.tower.merge**2
+
+    @property
+    def patch_px(self) -> int:
+        """Side of one of them, px."""
+        return self.tiling.patch_size // self.tower.merge
+
+    @property
     def vision_tensors(self) -> Tensors:
         """Of the vision graph: the tower up to its last exported layer, and the projector."""
-        width, patch = self.tower.hidden_size, self.tiling.patch_size
-        tensors: Tensors = {
-            "vision.embeddings.class_embedding": (width,),
-            "vision.embeddings.patch_embedding.weight": (width, 3, patch, patch),
-            "vision.embeddings.position_embedding.weight": (self.tiling.patches_per_tile + 1, width),
-            "vision.pre_layrnorm.weight": (width,),
-            "vision.pre_layrnorm.bias": (width,),
-        }
+        tensors = self.tower.stem_tensors(self.tower_patches, self.patch_px)
         for layer in range(self.tower.exported_layers):
             tensors |= self.tower.layer_tensors(layer)
-        out = self.text.hidden_size
-        for name, inputs in (("linear_1", width), ("linear_2", out)):
-            tensors[f"projector.{name}.weight"] = (out, inputs)
-            if self.projector_bias:
-                tensors[f"projector.{name}.bias"] = (out,)
-        return tensors
+        return tensors | self.tower.projector_tensors(self.text.hidden_size)
 
     @property
     def embedding_tensors(self) -> Tensors:

@@ -107,7 +107,7 @@ def panels(tiling: Tiling, rules: PreprocessRules | None = None) -> Panels:
         rules: the preprocessing, for a single partition: it says which part of the picture was seen. Without it, the
             centred square.
     """
-    squashed = tiling.rules.kind == "anyres" if rules is None else rules.shortest_edge is None
+    squashed = tiling.rules.geometry.canvases if rules is None else rules.shortest_edge is None
     padding = None if rules is None else rules.pad_colour
     squashed = squashed and padding is None
     seen = 1.0 if rules is None or rules.shortest_edge is None else rules.image_size / rules.shortest_edge

@@ -1,7 +1,8 @@
 """A picture and its tiling -> `pixel_values`, equal to the last bit to the PIL-backed processors of `transformers`.
 
-Those are `LlavaNextImageProcessorPil` (anyres) and `CLIPImageProcessorPil` or `LlavaImageProcessorPil` (single; padded
-to a square as the original LLaVA-1.5's `expand2square` does, where the rules say so). Equal means with the same Pillow:
+Those are `LlavaNextImageProcessorPil` (anyres), `GotOcr2ImageProcessorPil` (dynamic) and `CLIPImageProcessorPil` or
+`LlavaImageProcessorPil` (single; padded to a square as the original LLaVA-1.5's `expand2square` does, where the rules
+say so). Equal means with the same Pillow:
 version 13 resizes pictures that lose height in another order than 12, and rounds otherwise. Everything stays in
 bytes until the end, where one look-up normalises all tiles.
 

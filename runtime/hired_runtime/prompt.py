@@ -21,15 +21,15 @@ from tokenizers.processors import TemplateProcessing
 
 from hired_edge.errors import CheckpointError, InputError
 from hired_edge.manifest import PromptFiles
+from hired_edge.prompt_rules import TOKENIZER_MEND, check_token_ids, tokenizer_refused
 from hired_runtime.chat_template import ChatTemplate
-from hired_runtime.literals import Literals, unused_characters
+from hired_runtime.literals import Literals, unused_marks
 
 IMAGE_TOKEN = "<image>"
 FILES = PromptFiles("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", None)
 ROLES = ("system", "user", "assistant")
 
 _NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_MEND = "take tokenizer files that transformers can read and export the checkpoint again"
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +59,7 @@ class PromptTemplate:
         tokenizer: it is changed: truncation and padding go off, `<image>` becomes a special token if it is none.
         config: the content of tokenizer_config.json (special tokens, `add_bos_token`).
         chat_template: the template's text.
+        around: special tokens that go before and behind each picture, "" for none.
 
     Attributes:
         tokenizer: for decoding what the model answers.
@@ -68,17 +69,26 @@ class PromptTemplate:
         CheckpointError: the template is not valid.
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: Mapping[str, Any], chat_template: str) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        config: Mapping[str, Any],
+        chat_template: str,
+        around: tuple[str, str] = ("", ""),
+    ) -> None:
         self.tokenizer = tokenizer
         self.special_tokens = {name: text for name in _NAMED_TOKENS if (text := _content(config.get(name)))}
         self._image_token = _content(config.get("image_token")) or IMAGE_TOKEN
-        _prepare(tokenizer, config, self.special_tokens, self._image_token)
+        check_token_ids(tokenizer.get_vocab().values())
+        with tokenizer_refused("take the special tokens of its config"):
+            _prepare(tokenizer, config, self.special_tokens, self._image_token)
         self._template = ChatTemplate(chat_template, self.special_tokens, self._image_token)
         self._before, self._after = _around(tokenizer)
         added = tokenizer.get_added_tokens_decoder()
         self._literals = Literals([token.content for token in added.values()])
         self._image_id = tokenizer.token_to_id(self._image_token)
-        self._separate: tuple[str, Callable[[str], list[int]]] | None = None
+        self._framed = f"{around[0]}{self._image_token}{around[1]}"
+        self._separate: dict[str, Callable[[str], list[int]]] = {}
 
     @classmethod
     def open(cls, folder: Path, files: PromptFiles = FILES, *, image_token: str | None = None) -> PromptTemplate:
@@ -90,18 +100,21 @@ class PromptTemplate:
             CheckpointError: a file is missing or cannot be read.
         """
         try:
-            tokenizer = Tokenizer.from_str((folder / files.tokenizer).read_text(encoding="utf-8"))
+            content = (folder / files.tokenizer).read_text(encoding="utf-8")
             config = json.loads((folder / files.tokenizer_config).read_text(encoding="utf-8"))
             if not isinstance(config, dict):
                 raise ValueError(f"{files.tokenizer_config} is not an object")
             template = (folder / files.chat_template).read_text(encoding="utf-8")
-        except Exception as error:  # tokenizers raises plain Exception
+        except (OSError, ValueError, RecursionError) as error:
             raise CheckpointError(
                 f"the tokenizer in {folder} cannot be read ({' '.join(str(error).split())})",
                 expected=f"{files.tokenizer}, {files.tokenizer_config} and {files.chat_template}",
-                fix=_MEND,
+                fix=TOKENIZER_MEND,
             ) from None
-        return cls(tokenizer, config if image_token is None else {**config, "image_token": image_token}, template)
+        with tokenizer_refused(f"be read from {folder / files.tokenizer}"):
+            tokenizer = Tokenizer.from_str(content)
+        config = config if image_token is None else {**config, "image_token": image_token}
+        return cls(tokenizer, config, template, (files.image_start, files.image_end))
 
     def render(
         self,
@@ -134,21 +147,27 @@ class PromptTemplate:
                 expected="one picture for each image part",
                 fix="pass as many pictures as the messages have image parts",
             )
-        user_mark, own_mark = unused_characters(self._template.source + "".join(texts))
+        user_mark, own_mark = unused_marks(self._template.source + "".join(texts))
         hide = self._literals.hide
         if all(hide(text, user_mark) == text for text in texts):
-            rendered = self._template.render(chat, add_generation_prompt=add_generation_prompt)
-            ids = self.tokenizer.encode(rendered, add_special_tokens=False).ids
+            rendered = self._rendered(chat, add_generation_prompt)
+            with tokenizer_refused("encode this text"):
+                ids = self.tokenizer.encode(rendered, add_special_tokens=False).ids
         else:
             for part in parts:
                 if part["type"] == "text":
                     part["text"] = hide(part["text"], user_mark)
-            rendered = self._template.render(chat, add_generation_prompt=add_generation_prompt)
+            rendered = self._rendered(chat, add_generation_prompt)
             ids = self._encode_separately(self._literals.reveal(rendered, user_mark, own_mark), own_mark)
         bos = self.special_tokens.get("bos_token")
         if bos is None or not rendered.startswith(bos):  # otherwise the template has written it
             ids = [*self._before, *ids, *self._after]
         return self._splice(np.asarray(ids, dtype=np.int64), wanted)
+
+    def _rendered(self, chat: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+        """The template's text with what goes around pictures; no text of a person's holds the image token any more."""
+        rendered = self._template.render(chat, add_generation_prompt=add_generation_prompt)
+        return rendered.replace(self._image_token, self._framed)
 
     def _splice(self, ids: NDArray[np.int64], wanted: int) -> EncodedPrompt:
         is_picture = ids == self._image_id
@@ -164,9 +183,9 @@ class PromptTemplate:
 
     def _encode_separately(self, text: str, mark: str) -> list[int]:
         """The ids of a text whose special tokens are named by `mark`: any other occurrence of their strings is data."""
-        if self._separate is None or self._separate[0] != mark:
-            self._separate = mark, self._literals.separate_encoder(self.tokenizer, mark)
-        return self._separate[1](text)
+        if mark not in self._separate:
+            self._separate[mark] = self._literals.separate_encoder(self.tokenizer, mark)
+        return self._separate[mark](text)
 
 
 def _message(message: Mapping[str, Any], index: int) -> dict[str, Any]:
@@ -228,6 +247,13 @@ def _prepare(tokenizer: Tokenizer, config: Mapping[str, Any], named: Mapping[str
 
 def _around(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """The ids that the tokenizer puts before and after a text (the begin-of-text token, mostly)."""
-    bare, full = (tokenizer.encode("a", add_special_tokens=flag).ids for flag in (False, True))
-    start = next(index for index in range(len(full)) if full[index : index + len(bare)] == bare)
-    return full[:start], full[start + len(bare) :]
+    with tokenizer_refused("encode a letter"):
+        bare, full = (tokenizer.encode("a", add_special_tokens=flag).ids for flag in (False, True))
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return full[:start], full[start + len(bare) :]
+    raise CheckpointError(
+        "the tokenizer's post_processor changes the ids of a text",
+        expected="one that puts tokens before and behind it",
+        fix=TOKENIZER_MEND,
+    )

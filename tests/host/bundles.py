@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,33 +28,12 @@ from hired_export.exporter import ExportOptions, export
 from hired_export.families import AttentionChoice, read_spec, rotary_tables
 from hired_export.sources import Sources
 from hired_export.vision import VisionShape
-from tests.tiny.checkpoints import Family, Text, write_checkpoint
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A checkpoint and how it differs from the defaults; what it is exported with.
-
-    Args:
-        gains: matrices (by a part of their names) that are multiplied by a number after they were drawn.
-        shares: whether it shares traces.
-    """
-
-    family: Family = "llava_next"
-    text: Text = "llama"
-    checkpoint: dict[str, Any] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-    gains: dict[str, float] = field(default_factory=dict)
-    shares: bool = True
-
+from tests.host.recipes import CALM, Recipe, internvl, phi3
+from tests.tiny.checkpoints import write_checkpoint
 
 LENGTH = 320  # ceil64(88 visual + 160 text + 40 new): exactly what two of the checkpoints were "trained" for
 _MISTRAL = {"head_dim": 24, "max_position_embeddings": LENGTH, "num_hidden_layers": 2}
 _WIDE = {"text_config": {"hidden_size": 128, "intermediate_size": 160, "num_hidden_layers": 2}}
-# Random queries and keys make attention so sharp that 10 % of error in the weights turn the logits around (in torch as
-# well): calmer ones leave room between what rounding does and what a broken scale does.
-_CALM = {f"layers.{i}.self_attn.{name}_proj": gain for i, gain in ((0, 0.6), (1, 0.8)) for name in "qk"}
-
 PRECISIONS = {
     "cpu": ("fp32", "int8", "int4"),
     "cuda": ("fp16",),
@@ -120,16 +99,16 @@ RECIPES = {
             "text_config": {"num_key_value_heads": 2, "attention_bias": True, "mlp_bias": True},
         },
     ),
-    "wide-fp32": Recipe(checkpoint=_WIDE, gains=_CALM),
-    "wide-int8": Recipe(checkpoint=_WIDE, gains=_CALM, options={"precision": "int8"}),
+    "wide-fp32": Recipe(checkpoint=_WIDE, gains=CALM),
+    "wide-int8": Recipe(checkpoint=_WIDE, gains=CALM, options={"precision": "int8"}),
     **{
-        f"wide-int4-{block}": Recipe(checkpoint=_WIDE, gains=_CALM, options={"precision": "int4", "block_size": block})
+        f"wide-int4-{block}": Recipe(checkpoint=_WIDE, gains=CALM, options={"precision": "int4", "block_size": block})
         for block in (32, 64, 128)
     },
     **{
         f"{target}-{precision}": Recipe(
             checkpoint=_BLOCKS,
-            gains=_CALM,
+            gains=CALM,
             options={
                 "target": target,
                 "precision": precision,
@@ -146,9 +125,17 @@ RECIPES = {
         checkpoint={"text_config": {**_MISTRAL, "sliding_window": 24}},
         options={"target": "jp6", "lm_head_parts": 3, "max_batch": 2},
     ),
+    **internvl.RECIPES,
+    **phi3.RECIPES,
 }
 PARITY = ("next-llama", "next-mistral", "next-mistral-window", "next-qwen2", "llava-llama")
 """Together: every family, text model and layout, .bin and sharded, tied, biases, grouped heads, head_dim, scalings."""
+
+
+def marked(names: Iterable[str] = RECIPES, *, slow: Iterable[str] = ()) -> list[Any]:
+    """Names for parametrize, the slow ones marked, and those of `slow`."""
+    later = {*slow, *(name for name in names if RECIPES[name].slow)}
+    return [pytest.param(name, marks=pytest.mark.slow) if name in later else name for name in names]
 
 
 @dataclass(frozen=True)

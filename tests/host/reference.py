@@ -15,6 +15,7 @@ import hired_runtime
 from hired_edge.selection import Selection
 from hired_runtime.backend import Floats, Ints
 from tests.tiny.checkpoints import load_processor, load_reference
+from tests.tiny.families import FAMILIES
 
 Measure = Callable[[str, NDArray, NDArray], float]
 """The fixture `measure`: a name, what was got and what was expected -> the largest absolute error."""
@@ -65,13 +66,9 @@ class Reference:
 
     @torch.inference_mode()
     def vision(self, inputs: dict[str, Any]) -> tuple[torch.Tensor, list[NDArray[np.float32]]]:
-        """One picture's projected features (T, N, D), and each layer's CLS attention (T, H, N)."""
-        tower = self.model.model.vision_tower
+        """One picture's projected features (T, N, D), and each layer's CLS attention (T, H, N), the base first."""
         pixels = inputs["pixel_values"].reshape(-1, *inputs["pixel_values"].shape[-3:])
-        outputs = tower(pixels, output_hidden_states=True, output_attentions=True)
-        hidden = outputs.hidden_states[self.model.config.vision_feature_layer][:, 1:]
-        maps = [attention[:, :, 0, 1:].numpy() for attention in outputs.attentions]
-        return self.model.model.multi_modal_projector(hidden), maps
+        return FAMILIES[self.model.config.model_type].see(self.model, pixels)
 
     @torch.inference_mode()
     def spliced(self, inputs: dict[str, Any], selection: Selection) -> torch.Tensor:

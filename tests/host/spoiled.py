@@ -165,7 +165,7 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
         "no tensor text.layers.1.mlp.up_proj.weight",
     ),
     "no tokenizer": (remove("tokenizer.json"), "holds no tokenizer.json"),
-    "an empty tokenizer": (write("tokenizer.json", b"{}"), "tokenizer.json holds no tokenizer"),
+    "an empty tokenizer": (write("tokenizer.json", b"{}"), "the tokenizer cannot be read from "),
     "no tokenizer config": (remove("tokenizer_config.json"), "holds no tokenizer_config.json"),
     "tokenizer is a folder": (folder("tokenizer.json"), "tokenizer.json cannot be read (Is a directory)"),
     "template is not UTF-8": (

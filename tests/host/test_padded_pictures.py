@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hired_edge.preprocessing import pad_to_square, preprocess_rules
+from hired_edge.preprocessing import pad_to_square
+from hired_edge.processors import preprocess_rules
 from hired_runtime import preprocess
 from tests.host.test_preprocess_parity import Pair, config, noise
 

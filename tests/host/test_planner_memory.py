@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from hired_edge.planner.config import model_shape
+from hired_edge.planner.config import model_shape, read_model
 from hired_edge.planner.shapes import ModelShape
 from hired_export.exporter import ExportOptions, export
 from hired_export.synthetic import synthetic_checkpoint
 from hired_runtime.commands.inspect import compared
 from hired_runtime.measured_memory import Job, compare, idle_bytes
 from tests.golden import make as golden
-from tests.host.bundles import RECIPES, Bundles
+from tests.host.bundles import Bundles, marked
 from tests.tiny.checkpoints import write_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -39,11 +39,10 @@ def check(model: ModelShape, bundle: Path, budget: str | None, idle: int, record
     assert comparison.planned_peak == pytest.approx(comparison.measured.peak, rel=0.15)
 
 
-@pytest.mark.parametrize("name", list(RECIPES))
+@pytest.mark.parametrize("name", marked(slow=("internvl-qwen2", "llava-phi3")))  # each is a process of its own
 def test_bundles_of_the_suite(name: str, bundles: Bundles, idle: int, record_property: Record) -> None:
     exported = bundles(name)
-    config = json.loads((exported.checkpoint / "config.json").read_text())
-    check(model_shape(config), exported.bundle, None, idle, record_property)
+    check(read_model(str(exported.checkpoint)), exported.bundle, None, idle, record_property)
 
 
 @pytest.mark.parametrize("name", list(golden.BUNDLES))

@@ -12,12 +12,12 @@ from hired_edge.budget import parse_budget
 from hired_edge.bundle import read_manifest
 from hired_edge.manifest import Precision, Target
 from hired_edge.planner import storage
-from hired_edge.planner.config import model_shape
+from hired_edge.planner.config import model_shape, read_model
 from hired_edge.planner.footprint import Request, footprint, text_model
 from hired_edge.planner.shapes import ModelShape
 from hired_export import exporter, parity, quantisation, targets
 from hired_export.exporter import ExportOptions, export
-from tests.host.bundles import RECIPES, Bundles, traced_language
+from tests.host.bundles import Bundles, marked, traced_language
 
 DEMO = Path(__file__).parents[2] / "demo"
 
@@ -68,10 +68,10 @@ def check(model: ModelShape, bundle: Path) -> None:
     assert described.head_dim == manifest.text.head_dim
 
 
-@pytest.mark.parametrize("name", list(RECIPES))
+@pytest.mark.parametrize("name", marked())
 def test_bundles_of_the_suite(name: str, bundles: Bundles) -> None:
     exported = bundles(name)
-    check(model_shape(json.loads((exported.checkpoint / "config.json").read_text())), exported.bundle)
+    check(read_model(str(exported.checkpoint)), exported.bundle)
 
 
 def test_the_demonstration_model() -> None:

@@ -17,7 +17,8 @@ from transformers import AutoImageProcessor
 from transformers.image_utils import load_image
 
 from hired_edge.errors import CheckpointError
-from hired_edge.preprocessing import PreprocessRules, preprocess_rules
+from hired_edge.preprocessing import PreprocessRules
+from hired_edge.processors import preprocess_rules
 from hired_edge.tiling import TilingRules, tile
 from hired_runtime import preprocess
 from hired_runtime.pictures import load_picture

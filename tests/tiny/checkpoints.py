@@ -1,4 +1,4 @@
-"""Tiny LLaVA checkpoints with seeded random weights, written as the Hub has them, and the reference that reads them.
+"""Tiny checkpoints of every family with seeded random weights as the Hub has them, and the reference that reads them.
 
 The weights are wide enough that attention maps and logits are far from flat, every norm and bias is non-trivial, and
 each tensor depends only on the seed and its own name: two layouts of one seed are the same model. Knows nothing about
@@ -16,46 +16,28 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import (
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    CLIPVisionConfig,
-    LlamaConfig,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaNextConfig,
-    LlavaNextForConditionalGeneration,
-    LlavaNextProcessor,
-    LlavaProcessor,
-    MistralConfig,
-    Qwen2Config,
-)
-from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+from transformers import AutoModelForImageTextToText, AutoTokenizer, LlamaConfig, MistralConfig, Phi3Config, Qwen2Config
 from transformers.utils import logging
 
+from tests.tiny.families import FAMILIES, TOWER
 from tests.tiny.layouts import Layout, rename, v4_config, v4_picture_config
 from tests.tiny.tokenizers import Style, TokenizerFacts, write_tokenizer
 
-Family = Literal["llava", "llava_next"]
-Text = Literal["llama", "mistral", "qwen2"]
+Family = Literal["llava", "llava_next", "internvl"]
+Text = Literal["llama", "mistral", "qwen2", "phi3"]
 
-PINPOINTS = [[56, 112], [112, 56], [112, 112], [168, 56], [56, 168]]
-
-_MODELS = {"llava": LlavaForConditionalGeneration, "llava_next": LlavaNextForConditionalGeneration}
-_CONFIGS = {"llava": LlavaConfig, "llava_next": LlavaNextConfig}
-_PROCESSORS = {"llava": LlavaProcessor, "llava_next": LlavaNextProcessor}
-_IMAGE_PROCESSORS = {"llava": LlavaImageProcessorPil, "llava_next": LlavaNextImageProcessorPil}
-_TEXT_CONFIGS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config}
+_TEXT_CONFIGS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "phi3": Phi3Config}
 _TEXT_DEFAULTS: dict[str, dict[str, Any]] = {
     "llama": {"num_key_value_heads": 4},
     "mistral": {"num_key_value_heads": 2, "sliding_window": None},
     "qwen2": {"num_key_value_heads": 2},
+    "phi3": {"num_key_value_heads": 2, "pad_token_id": None},
 }
 _STYLES: dict[str, tuple[Style, str]] = {
     "llama": ("llama", "vicuna"),
     "mistral": ("llama", "mistral"),
     "qwen2": ("qwen", "chatml"),
+    "phi3": ("llama", "phi3"),
 }
 
 
@@ -97,11 +79,12 @@ def write_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     default_style, default_template = _STYLES[text]
-    tokens = write_tokenizer(folder, style or default_style, template or default_template)
+    kind = FAMILIES[family]
+    tokens = write_tokenizer(folder, style or default_style, template or default_template, kind.pictures)
     vocab_size = -(-(tokens.size + 1) // 64) * 64  # room after the last token, as 32064 for 32002 tokens
     text_fields = {"tie_word_embeddings": tie_embeddings, "vocab_size": vocab_size, **(text_config or {})}
     config = _config(family, text, tokens, text_fields, vision_config or {}, rope or {}, overrides)
-    config.architectures = [_MODELS[family].__name__]
+    config.architectures = [kind.model.__name__]
     config.dtype = config.text_config.dtype = config.vision_config.dtype = dtype
 
     weights = {rename(name, layout): tensor for name, tensor in _weights(family, config, seed, dtype).items()}
@@ -110,15 +93,15 @@ def write_checkpoint(
     if layout == "v4":
         _write_json(folder / "config.json", v4_config(config, family, text))
         _write_json(folder / "preprocessor_config.json", v4_picture_config(processor))
-        own = ("image_token", "num_additional_image_tokens", "patch_size", "vision_feature_select_strategy")
-        fields = {name: getattr(processor, name) for name in own}
-        _write_json(folder / "processor_config.json", {"processor_class": type(processor).__name__, **fields})
+        fields = {"processor_class": type(processor).__name__, **kind.of_processor(config)}
+        _write_json(folder / "processor_config.json", fields)
     else:
         config.save_pretrained(folder)
         processor.tokenizer = AutoTokenizer.from_pretrained(folder)
         processor.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
         (folder / "special_tokens_map.json").unlink()
-        processor.save_pretrained(folder)
+        with kind.without_films():
+            processor.save_pretrained(folder)
     generation = {
         "_from_model_config": True,
         "bos_token_id": tokens.bos_token_id,
@@ -141,15 +124,15 @@ def load_reference(folder: Path, attention: str = "eager", dtype: torch.dtype = 
 
 def load_processor(folder: Path) -> Any:
     """The transformers processor of `folder` with its Pillow picture processor, which needs no torchvision."""
-    family = json.loads((folder / "config.json").read_text())["model_type"]
+    family = FAMILIES[json.loads((folder / "config.json").read_text())["model_type"]]
     fields = json.loads((folder / "processor_config.json").read_text())
     nested = fields.pop("image_processor", None)
     picture = nested or json.loads((folder / "preprocessor_config.json").read_text())
     fields.pop("processor_class")
     kept_out = ("image_processor_type", "processor_class")
-    with _Quiet():
-        return _PROCESSORS[family](
-            image_processor=_IMAGE_PROCESSORS[family](**{key: picture[key] for key in picture if key not in kept_out}),
+    with _Quiet(), family.without_films():
+        return family.processor(
+            image_processor=family.picture_processor(**{key: picture[key] for key in picture if key not in kept_out}),
             tokenizer=AutoTokenizer.from_pretrained(folder),
             chat_template=(folder / "chat_template.jinja").read_text(encoding="utf-8"),
             **fields,
@@ -165,16 +148,8 @@ def _config(
     rope: dict[str, Any],
     overrides: dict[str, Any],
 ) -> Any:
-    vision = {
-        "image_size": 56,
-        "patch_size": 14,
-        "hidden_size": 32,
-        "num_attention_heads": 4,
-        "num_hidden_layers": 5,
-        "intermediate_size": 64,
-        "projection_dim": 32,
-        **vision_fields,
-    }
+    kind = FAMILIES[family]
+    vision = {**TOWER, **kind.vision, **vision_fields}
     language = {
         "hidden_size": 64,
         "num_attention_heads": 4,
@@ -188,35 +163,28 @@ def _config(
         **_TEXT_DEFAULTS[text],
         **text_fields,
     }
-    pinpoints = {"image_grid_pinpoints": PINPOINTS} if family == "llava_next" else {}
-    return _CONFIGS[family](
-        vision_config=CLIPVisionConfig(**vision),
+    return kind.config(
+        vision_config=kind.vision_config(**vision),
         text_config=_TEXT_CONFIGS[text](**language),
-        image_token_index=tokens.image_token_id,
-        image_seq_length=(vision["image_size"] // vision["patch_size"]) ** 2,
         tie_word_embeddings=language["tie_word_embeddings"],
-        **{**pinpoints, **overrides},
+        **{**kind.fields(tokens, vision), **overrides},
     )
 
 
 def _processor(family: str, config: Any) -> Any:
     """The processor without a tokenizer: what its files say is known before there is one."""
-    side = config.vision_config.image_size
-    grid = {"image_grid_pinpoints": config.image_grid_pinpoints} if family == "llava_next" else {}
-    picture = _IMAGE_PROCESSORS[family](size={"shortest_edge": side}, crop_size={"height": side, "width": side}, **grid)
-    processor = _PROCESSORS[family].__new__(_PROCESSORS[family])
-    processor.image_processor = picture
-    processor.image_token = "<image>"
-    processor.num_additional_image_tokens = 1
-    processor.patch_size = config.vision_config.patch_size
-    processor.vision_feature_select_strategy = config.vision_feature_select_strategy
+    kind = FAMILIES[family]
+    processor = kind.processor.__new__(kind.processor)
+    processor.image_processor = kind.picture_processor(**kind.picture(config))
+    for name, value in kind.of_processor(config).items():
+        setattr(processor, name, value)
     return processor
 
 
 def _weights(family: str, config: Any, seed: int, dtype: str) -> dict[str, torch.Tensor]:
     """The stored tensors of `config` under their names in memory, in `dtype`."""
     with torch.device("meta"), _Quiet():
-        model = _MODELS[family](config)
+        model = FAMILIES[family].model(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings:
         del shapes["lm_head.weight"]
@@ -226,7 +194,7 @@ def _weights(family: str, config: Any, seed: int, dtype: str) -> dict[str, torch
 def _tensor(name: str, shape: tuple[int, ...], seed: int) -> torch.Tensor:
     random = np.random.Generator(np.random.PCG64([seed, zlib.crc32(name.encode())]))
     values = random.standard_normal(shape)
-    if re.search(r"norm\d?\.weight$", name):
+    if re.search(r"norm\w*\.weight$", name):
         values = 1 + 0.2 * values
     elif name.endswith(".bias"):
         values *= 0.15

@@ -12,11 +12,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
+
+from tests.tiny.templates import TEMPLATES
 
 Style = Literal["llama", "llama-legacy", "qwen"]
 
@@ -34,38 +37,6 @@ assistant gives helpful, detailed, and polite answers to the user's questions. u
 INST Who wrote the number on the door? Please answer the question with a single word or phrase.
 """
 
-# The templates of the llava-hf repositories, in their manner: pictures of a message first, then its texts.
-VICUNA = """\
-{% for message in messages %}{% if message['role'] == 'system' %}{{ message['content'][0]['text'] + ' ' }}\
-{% else %}{{ message['role'].upper() + ': ' }}\
-{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}\
-{% if message['role'] != 'assistant' %}\
-{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] + ' ' }}{% endfor %}\
-{% else %}\
-{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}\
-{% generation %}{{ part['text'] + ' ' }}{% endgeneration %}{% endfor %}\
-{% endif %}{% endif %}{% endfor %}\
-{% if add_generation_prompt %}{{ 'ASSISTANT:' }}{% endif %}"""
-
-MISTRAL = """\
-{% for message in messages %}{% if message['role'] == 'system' %}\
-{{ '<<SYS>>\\n' + message['content'][0]['text'] + '\\n<</SYS>>\\n\\n' }}\
-{% elif message['role'] == 'user' %}{{ '[INST] ' }}\
-{% for part in message['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\\n' }}{% endfor %}\
-{% for part in message['content'] | selectattr('type', 'equalto', 'text') %}{{ part['text'] }}{% endfor %}\
-{{ ' [/INST]' }}\
-{% elif message['role'] == 'assistant' %}{{ ' ' + message['content'][0]['text'] + eos_token }}\
-{% else %}{{ raise_exception('Only user and assistant roles are supported!') }}{% endif %}{% endfor %}"""
-
-CHATML = """\
-{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' }}\
-{% for part in message['content'] %}\
-{% if part['type'] == 'image' %}{{ '<image>\\n' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}\
-{{ '<|im_end|>\\n' }}{% endfor %}\
-{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"""
-
-TEMPLATES = {"vicuna": VICUNA, "mistral": MISTRAL, "chatml": CHATML}
-
 QWEN_WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
@@ -77,7 +48,7 @@ class TokenizerFacts:
 
     Attributes:
         size: the number of tokens, added ones included; the ids are 0..size-1.
-        image_token_id: the id of `<image>`.
+        image_token_id: the id of what stands for a picture.
         bos_token_id: the id that begins a text, None where there is none.
         eos_token_id: the id that ends an answer.
         pad_token_id: the id of padding.
@@ -90,7 +61,9 @@ class TokenizerFacts:
     pad_token_id: int
 
 
-def write_tokenizer(folder: Path, style: Style, template: str | None = None) -> TokenizerFacts:
+def write_tokenizer(
+    folder: Path, style: Style, template: str | None = None, pictures: Mapping[str, str] | None = None
+) -> TokenizerFacts:
     """Write tokenizer.json, tokenizer_config.json, special_tokens_map.json and chat_template.jinja into `folder`.
 
     Args:
@@ -98,10 +71,14 @@ def write_tokenizer(folder: Path, style: Style, template: str | None = None) -> 
         style: "llama" (the "▁" only before the first word, as Llama's tokenizer of today), "llama-legacy" (a "▁" after
             each special token too, as the files of 2023) or "qwen".
         template: a key of `TEMPLATES` or the template itself; "vicuna" for Llama and "chatml" for Qwen if None.
+        pictures: names and strings of the special tokens around and for a picture, that for it first, for a family that
+            has others than `<image>`.
     """
     tokenizer, config = (_qwen if style == "qwen" else _llama)(legacy=style == "llama-legacy")
     chosen = template or ("chatml" if style == "qwen" else "vicuna")
-    (folder / "chat_template.jinja").write_text(TEMPLATES.get(chosen, chosen), encoding="utf-8", newline="")
+    image = _replace_image_token(tokenizer, config, pictures) if pictures else IMAGE_TOKEN
+    written = TEMPLATES.get(chosen, chosen).replace(IMAGE_TOKEN, image)
+    (folder / "chat_template.jinja").write_text(written, encoding="utf-8", newline="")
     _write_json(folder / "tokenizer.json", tokenizer)
     _write_json(folder / "tokenizer_config.json", config)
     special = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -110,11 +87,22 @@ def write_tokenizer(folder: Path, style: Style, template: str | None = None) -> 
     ids = dict(tokenizer["model"]["vocab"]) | {token["content"]: token["id"] for token in tokenizer["added_tokens"]}
     return TokenizerFacts(
         size=len(ids),
-        image_token_id=ids[IMAGE_TOKEN],
+        image_token_id=ids[image],
         bos_token_id=ids.get(config["bos_token"]),
         eos_token_id=ids[config["eos_token"]],
         pad_token_id=ids[config["pad_token"]],
     )
+
+
+def _replace_image_token(tokenizer: dict[str, Any], config: dict[str, Any], pictures: Mapping[str, str]) -> str:
+    image, *others = pictures.values()
+    added = tokenizer["added_tokens"]
+    next(token for token in added if token["content"] == IMAGE_TOKEN)["content"] = image
+    last = max(added[-1]["id"], *tokenizer["model"]["vocab"].values())
+    added += _added_tokens({token: last + 1 + index for index, token in enumerate(others)})
+    del config["image_token"]
+    config |= {**pictures, "extra_special_tokens": dict(pictures), "added_tokens_decoder": _added_tokens_decoder(added)}
+    return image
 
 
 def _llama(*, legacy: bool) -> tuple[dict[str, Any], dict[str, Any]]:

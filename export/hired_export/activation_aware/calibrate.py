@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from hired_edge import child
 from hired_edge.errors import ExportError, InputError
 from hired_edge.manifest import Method
 from hired_export import prompt_files
 from hired_export.activation_aware.folding import FOLDS, Fold, Folding
-from hired_export.activation_aware.recording import run_layer, weight_of
+from hired_export.activation_aware.recording import run_layer
 from hired_export.activation_aware.search import Inputs, factors
 from hired_export.activation_aware.sequences import Sequences, read_calibration
 from hired_export.checkpoint import Checkpoint
 from hired_export.families import AttentionChoice, ModelSpec, read_spec
+from hired_export.fused import module_of
 from hired_export.picture_rules import read_preprocessing
 from hired_export.progress import step
 from hired_export.quantisation import Scheme
@@ -155,15 +155,16 @@ class _Found:
     ) -> None:
         """One layer, whose outputs replace the sequences; it is held no longer than this."""
         layer, run = references.runner(index)
-        inputs = run_layer(layer, run, sequences, [fold.readers[0] for fold in FOLDS])
-        for fold in FOLDS:
-            self._add(f"text.layers.{index}.", fold, layer, inputs[fold.readers[0]], scheme, spec)
+        names = [module_of(spec.text_type, fold.readers[0]) for fold in FOLDS]
+        inputs = run_layer(layer, run, sequences, names)
+        for fold, name in zip(FOLDS, names, strict=True):
+            self._add(f"text.layers.{index}.", fold, references, inputs[name], scheme)
 
-    def _add(self, prefix: str, fold: Fold, layer: nn.Module, inputs: Inputs, scheme: Scheme, spec: ModelSpec) -> None:
-        shape, heads = spec.decoder, None
+    def _add(self, prefix: str, fold: Fold, references: References, inputs: Inputs, scheme: Scheme) -> None:
+        shape, heads = references.spec.decoder, None
         if fold.shared:
             heads = (shape.kv_heads, shape.heads // shape.kv_heads, shape.head_dim)
-        factor = factors(inputs, [weight_of(layer, name) for name in fold.readers], scheme, heads)
+        factor = factors(inputs, [references.weight(prefix + name) for name in fold.readers], scheme, heads)
         for name in fold.readers:
             self.inputs[prefix + name] = factor
             self.importance[prefix + name] = inputs.square / factor**2

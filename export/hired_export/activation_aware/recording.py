@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -57,10 +56,3 @@ def run_layer(
         for handle in handles:
             handle.remove()
     return {name: recorder.inputs for name, recorder in recorders.items()}
-
-
-def weight_of(layer: nn.Module, name: str) -> np.ndarray:
-    """(outputs, inputs) of a product."""
-    weight = layer.get_submodule(name).weight
-    assert isinstance(weight, torch.Tensor)
-    return weight.numpy()

@@ -72,6 +72,7 @@ class Sequences:
         self._tokenizer = Tokenizer.from_str(prompt.files[prompt_files.TOKENIZER].decode())
         self._template = prompt.files[prompt_files.CHAT_TEMPLATE].decode()
         self._image_token = prompt.image_token
+        self._framed = f"{prompt.around[0]}{prompt.image_token}{prompt.around[1]}"
         known = {token.content for token in self._tokenizer.get_added_tokens_decoder().values()}
         if self._image_token not in known:  # an original vocabulary has none
             self._tokenizer.add_special_tokens([AddedToken(self._image_token, normalized=False, special=True)])
@@ -115,7 +116,8 @@ class Sequences:
             except Exception as error:  # a template is a program: it can fail in any way
                 reason = " ".join(str(error).split())[:120]
                 continue
-            ids = self._tokenizer.encode(rendered[0]).ids
+            framed = rendered[0].replace(self._image_token, self._framed)
+            ids = self._tokenizer.encode(framed).ids
             if image in ids:
                 at = ids.index(image)
                 return ids[:at], ids[at + 1 :]

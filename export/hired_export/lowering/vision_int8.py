@@ -73,8 +73,12 @@ def _is_of_cls_row(node: ir.Node) -> bool:
     assert node.inputs[1] is not None
     if not str(node.inputs[1].name).endswith(("q_proj.weight", "k_proj.weight")):
         return False
-    ((bias, _),) = node.outputs[0].uses()
-    return all(user.op_type != "MultiHeadAttention" for user, _ in bias.outputs[0].uses())
+    value = node.outputs[0]
+    while True:  # past the bias, and the norm over queries and keys, where a tower has them
+        users = [user for user, _ in value.uses()]
+        if len(users) != 1 or users[0].op_type not in ("Add", "SimplifiedLayerNormalization"):
+            return all(user.op_type != "MultiHeadAttention" for user in users)
+        value = users[0].outputs[0]
 
 
 def _bytes(weight: str, shape: VisionShape) -> Bytes:

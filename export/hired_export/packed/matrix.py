@@ -174,3 +174,14 @@ class PackedMatrix:
         return CheckpointError(
             f"{self.name}.{suffix} {got}", expected=expected, fix="download the checkpoint again, or use another one"
         )
+
+
+class PackedPart(PackedMatrix):
+    """Output channels [start, stop) of another, as a matrix of their own."""
+
+    def __init__(self, whole: PackedMatrix, start: int, stop: int) -> None:
+        super().__init__(whole.name, whole.form, {}, (stop - start, whole.shape[1]), group=whole.group)
+        self._of, self._start = whole, start
+
+    def rows(self, start: int, stop: int) -> PackedRows:
+        return self._of.rows(self._start + start, self._start + stop)
