@@ -112,5 +112,5 @@ $(DEMO): pyproject.toml constraints.txt
 $(DEV): pyproject.toml constraints.txt
 	$(call make_venv,.venv-dev)
 	@echo "Installing the development environment into .venv-dev (with torch: several hundred MB) ..."
-	.venv-dev/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cpu,export,eval,serve,tensorrt-rtx,dev]'
+	.venv-dev/bin/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[cpu,export,eval,serve,sign,ray,tensorrt-rtx,dev]'
 	@touch $@

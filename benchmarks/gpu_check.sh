@@ -6,7 +6,7 @@
 #     GPU_PYTHON=python3 benchmarks/gpu_check.sh                          # an interpreter that has all of it already
 #
 # Such a folder is filled by, on a machine of the same kind with a network and this tree:
-#     pip download -d folder -c constraints.txt '.[export,eval,tensorrt-rtx,dev]' onnxruntime-gpu hatchling editables
+#     pip download -d folder -c constraints.txt '.[export,eval,serve,sign,tensorrt-rtx,dev]' onnxruntime-gpu hatchling editables
 # Everything else goes to .venv-gpu and build/gpu: 35 GB for the 7B shape, 90 where TensorRT builds engines. What was
 # measured is kept there: interrupted, it goes on where it was. Exit status 2 where there is no GPU; 1 if a test failed.
 set -euo pipefail
@@ -27,7 +27,7 @@ install() { # fills $environment; constraints.txt names the versions that the bu
         "$base" -m venv --clear --without-pip "$environment"
         "$base" -m pip --python "$environment/bin/python" install --quiet "${from[@]}" pip
     }
-    "${pip[@]}" -c constraints.txt -e '.[export,eval,tensorrt-rtx,dev]'
+    "${pip[@]}" -c constraints.txt -e '.[export,eval,serve,sign,tensorrt-rtx,dev]'
     # The export's own onnxruntime is the CPU's; both install the same files, so one has to go first.
     "$environment/bin/python" -m pip uninstall --quiet --yes onnxruntime onnxruntime-gpu
     "${pip[@]}" --no-deps onnxruntime-gpu

@@ -1,41 +1,30 @@
 """A bundle on disk: opened, and verified before anything in it is loaded.
 
 `Bundle.open` reads the manifest and holds every file against it: presence, size, sha256, no link that leads out, no
-file that the manifest does not name, no ONNX external data outside the bundle. What a board builds (`engines/`)
-describes itself and is not looked at. This module loads no graph and no tensor.
+file that neither the manifest nor an engine's record names (`hired_edge.layout`), no ONNX external data outside the
+bundle. Engines describe themselves and are checked when they are loaded (`hired_edge.engine_check`). This module loads
+no graph and no tensor.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from hired_edge import strict
+from hired_edge import layout, strict
 from hired_edge.errors import BundleError
 from hired_edge.filenames import beside, check_file_name
-from hired_edge.manifest import (
-    ENGINES_FOLDER,
-    MANIFEST_NAME,
-    FileRecord,
-    Graph,
-    Manifest,
-    parse_manifest,
-)
+from hired_edge.hashing import CheckDocument, HashFile, OnBytes, file_record, readable
+from hired_edge.manifest import MANIFEST_NAME, FileRecord, Graph, Manifest, parse_manifest
 from hired_edge.onnx_locations import external_locations
 from hired_edge.plan import memory_plan
 from hired_edge.strict import MEND, one_line, show
 
 MAX_MANIFEST_BYTES = 16 * 2**20
-CHUNK = 2**20
-
-OnBytes = Callable[[int], None]
-"""Called with the number of bytes hashed since the last call."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +33,20 @@ class Bundle:
 
     root: Path
     manifest: Manifest
+    check: CheckDocument | None = None
+    """What its manifest has passed, and every engine's record has to pass before it is used."""
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, verify: bool = True, on_bytes: OnBytes | None = None) -> Bundle:
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        verify: bool = True,
+        on_bytes: OnBytes | None = None,
+        hash_file: HashFile = file_record,
+        check: CheckDocument | None = None,
+        engines: bool = True,
+    ) -> Bundle:
         """Read a bundle's manifest and check its files.
 
         Args:
@@ -54,15 +54,21 @@ class Bundle:
             verify: whether to hash the files. Names, sizes and external data are checked either way, since that costs
                 nothing.
             on_bytes: progress of the hashing; the total is `bundle_bytes(manifest)`.
+            hash_file: what hashes a file.
+            check: of the manifest's bytes, and later of those of the engines' records.
+            engines: whether `engines/` is held against its records; what is about to replace them does without.
 
         Raises:
-            BundleError: anything is missing, unreadable, corrupt, edited, in the way, or of another format version.
+            BundleError: anything is missing, unreadable, corrupt, edited, in the way, or of another format version; or
+                whatever `check` refuses.
         """
         root = Path(path)
-        bundle = cls(root, read_manifest(root))
+        bundle = cls(root, read_manifest(root, check), check)
         bundle.check_layout()
+        if engines:
+            layout.check_engines(root)
         if verify:
-            bundle.check_hashes(on_bytes)
+            bundle.check_hashes(on_bytes, hash_file)
         bundle.check_external_data()
         return bundle
 
@@ -77,32 +83,26 @@ class Bundle:
         Raises:
             BundleError: as for `open`; also if the manifest was edited since.
         """
-        if read_manifest(self.root) != self.manifest:
+        if read_manifest(self.root, self.check) != self.manifest:
             _refuse(f"{self.root}/{MANIFEST_NAME} was replaced while the bundle was open", "the one that was opened")
         self.check_layout()
+        layout.check_engines(self.root)
         self.check_hashes(on_bytes)
         self.check_external_data()
 
     def check_layout(self) -> None:
-        """Every named file is there, with its size, inside the bundle; and nothing else is."""
-        with _readable(self.root):
+        """Every named file is there, with its size, inside the bundle; and nothing else is, `engines/` apart."""
+        with readable(self.root):
             inside = self.root.resolve(strict=True)
-            extra = sorted(set(_walk(self.root)) - set(self.manifest.files))
         for name, record in self.manifest.files.items():
-            with _readable(self.root / name):
+            with readable(self.root / name):
                 _check_file(self.root / name, record.bytes, inside)
-        if extra:
-            more = f" and {len(extra) - 3} more" if len(extra) > 3 else ""
-            raise BundleError(
-                f"{self.root} holds {', '.join(map(show, extra[:3]))}{more}, which its manifest does not name",
-                expected="only the files that the export wrote",
-                fix="remove them, or copy the bundle again",
-            )
+        layout.check_portable(self.root, self.manifest.files)
 
-    def check_hashes(self, on_bytes: OnBytes | None = None) -> None:
+    def check_hashes(self, on_bytes: OnBytes | None = None, hash_file: HashFile = file_record) -> None:
         """Every file's sha256 is the manifest's."""
         for name, record in self.manifest.files.items():
-            digest = file_record(self.root / name, on_bytes).sha256
+            digest = hash_file(self.root / name, on_bytes).sha256
             if digest != record.sha256:
                 _refuse(f"{self.root / name} was changed (sha256 {digest[:12]}...)", f"sha256 {record.sha256[:12]}...")
 
@@ -112,14 +112,19 @@ class Bundle:
             _check_graph(self.root, graph)
 
 
-def read_manifest(root: Path) -> Manifest:
+def read_manifest(root: Path, check: CheckDocument | None = None) -> Manifest:
     """Read and check `manifest.json` of the bundle at `root`, and nothing else.
 
+    Args:
+        root: the bundle's folder.
+        check: of the very bytes that are then parsed.
+
     Raises:
-        BundleError: no such folder or manifest, too large, unreadable, or anything that `parse_manifest` refuses.
+        BundleError: no such folder or manifest, too large, unreadable, or anything that `check` or `parse_bytes`
+            refuses.
     """
     path = root / MANIFEST_NAME
-    with _readable(path):
+    with readable(path):
         if not root.exists():
             raise BundleError(f"{root} does not exist", expected="a bundle's folder", fix="check the path")
         if not root.is_dir():
@@ -134,6 +139,17 @@ def read_manifest(root: Path) -> Manifest:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     if len(data) > MAX_MANIFEST_BYTES:
         _refuse(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes", "a manifest")
+    if check is not None:
+        check(path, data)
+    return parse_bytes(data, path)
+
+
+def parse_bytes(data: bytes, path: Path) -> Manifest:
+    """The manifest that these bytes of `path` are.
+
+    Raises:
+        BundleError: not text, edited, or anything that `parse_manifest` refuses.
+    """
     try:
         manifest = parse_manifest(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -161,7 +177,7 @@ def write_manifest(
         BundleError: a rule of the manifest is broken, or a file's name or an external-data location is not allowed.
         OSError: the file could not be written.
     """
-    names = [check_file_name(name) for name in sorted(_walk(root))]
+    names = [check_file_name(name) for name in sorted(layout.portable_files(root))]
     for name in names:
         if (root / name).is_symlink():
             _refuse(f"{root / name} is a link", "files")
@@ -185,22 +201,6 @@ def bundle_bytes(manifest: Manifest) -> int:
     return sum(record.bytes for record in manifest.files.values())
 
 
-def file_record(path: Path, on_bytes: OnBytes | None = None) -> FileRecord:
-    """A file's size and sha256, read in chunks.
-
-    Raises:
-        BundleError: the file cannot be read.
-    """
-    digest, size = hashlib.sha256(), 0
-    with _readable(path), path.open("rb", buffering=0) as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-            if on_bytes is not None:
-                on_bytes(len(chunk))
-    return FileRecord(size, digest.hexdigest())
-
-
 def _check_file(path: Path, size: int, inside: Path) -> None:
     if not path.resolve().is_relative_to(inside):
         _refuse(f"{path} is a link out of the bundle", "files that lie inside it")
@@ -217,32 +217,6 @@ def _check_graph(root: Path, graph: Graph) -> None:
     for location in sorted(external_locations(root / graph.file)):
         if beside(graph.file, location) not in graph.data:
             _refuse(f"{graph.file} reads {show(location)}", f"its declared data: {', '.join(graph.data) or 'none'}")
-
-
-def _walk(root: Path) -> Iterator[str]:
-    """Everything under `root` that is not a real folder, by its POSIX path; without the manifest and `engines/`."""
-    for folder, folders, files in os.walk(root, onerror=_raise):
-        at_root = Path(folder) == root
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in files + links:
-            if not (at_root and name in (MANIFEST_NAME, ENGINES_FOLDER)):
-                yield (Path(folder) / name).relative_to(root).as_posix()
-        folders[:] = [name for name in folders if name not in links and not (at_root and name == ENGINES_FOLDER)]
-
-
-def _raise(error: OSError) -> NoReturn:
-    raise error
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else one_line(error)
-        raise BundleError(
-            f"{path} cannot be read ({reason})", expected="a readable bundle", fix="check its permissions and the disk"
-        ) from None
 
 
 def _refuse(got: str, expected: str) -> NoReturn:

@@ -31,6 +31,8 @@ EXIT_BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 # The extra that installs an optional module.
 EXTRAS = {
+    "bcrypt": "sign",
+    "cryptography": "sign",
     "onnxruntime": "cpu",
     "tensorrt": "tensorrt",
     "cuda": "tensorrt",
@@ -38,6 +40,8 @@ EXTRAS = {
     "onnx_ir": "export",
     "onnxscript": "export",
     "prometheus_client": "serve",
+    "pyarrow": "ray",
+    "ray": "ray",
     "safetensors": "export",
     "starlette": "serve",
     "torch": "export",

@@ -2,22 +2,27 @@
 
 `read_engines` finds the folder of this module, version and SM, and checks it: present, readable, no link, nothing that
 leads out of it, the record's own rules, module, version, SM, the ONNX files' hashes and the golden check.
-`check_engine_files` then holds those that are to be loaded against the record: size and sha256; the others of a bundle
-with many budgets are not read. Every refusal ends with the command that rebuilds. Neither deserialises or needs a GPU.
+`checked_engine` then holds one that is to be loaded against the record, size and sha256, and hands out the very mapping
+that was hashed; the others of a bundle with many budgets are not read. Every refusal ends with the command that
+rebuilds. Nothing here deserialises or needs a GPU.
 """
 
 from __future__ import annotations
 
+import hashlib
+import mmap
+import os
 import shlex
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from hired_edge.bundle import OnBytes, file_record
 from hired_edge.engine_record import RECORD_NAME, EngineFile, EngineRecord, folder_name, parse_record
 from hired_edge.errors import BundleError
+from hired_edge.hashing import CHUNK, CheckDocument, OnBytes
 from hired_edge.manifest import ENGINES_FOLDER, FileRecord
 from hired_edge.strict import show
 
@@ -45,19 +50,22 @@ def rebuild_command(bundle: Path, sm: int | None = None) -> str:
     return f"hired-edge build {shlex.quote(str(bundle))}{f' --sm {sm}' if sm else ''} --force"
 
 
-def read_engines(bundle: Path, files: Mapping[str, FileRecord], machine: Machine) -> EngineRecord:
+def read_engines(
+    bundle: Path, files: Mapping[str, FileRecord], machine: Machine, check: CheckDocument | None = None
+) -> EngineRecord:
     """The record of this machine's engines, everything in it checked; no engine is read yet.
 
     Args:
         bundle: the bundle's folder.
         files: of its manifest, already verified.
         machine: what would run them.
+        check: of the record's bytes.
 
     Raises:
         BundleError: there are none, or they are not to be deserialised here; with the command that rebuilds.
     """
-    folder = _folder(bundle, machine)
-    record = read_record(folder, bundle)
+    folder = machine_folder(bundle, machine)
+    record = read_record(folder, bundle, check)
     check_record(record, files, machine, bundle)
     return record
 
@@ -76,16 +84,72 @@ def check_engine_files(
     Raises:
         BundleError: a file is missing, a link, or was changed; with the command that rebuilds.
     """
-    folder = _folder(bundle, machine)
+    folder = machine_folder(bundle, machine)
     for engine in engines:
-        _check_engine_file(folder / engine.file, engine, bundle, on_bytes)
+        with checked_engine(folder, engine, bundle, on_bytes):
+            pass
 
 
-def read_record(folder: Path, bundle: Path) -> EngineRecord:
-    """Reads `engine.json` of `folder`.
+@contextmanager
+def checked_engine(
+    folder: Path, engine: EngineFile, bundle: Path, on_bytes: OnBytes | None = None
+) -> Iterator[memoryview]:
+    """The content of an engine, mapped, after its sha256 was taken of this very mapping.
+
+    A file that is replaced meanwhile does no harm. One that is written to in place is not noticed: whoever may do that
+    while it is loaded is not held off.
+
+    Args:
+        folder: in which the engine and its record lie.
+        engine: of the record.
+        bundle: the bundle's folder, for messages.
+        on_bytes: progress of the hashing.
 
     Raises:
-        BundleError: it is missing, unreadable, a link, or not a record.
+        BundleError: the file is missing, a link, or was changed; with the command that rebuilds.
+    """
+    path = folder / engine.file
+    with _mapped(path, engine.bytes, bundle) as content:
+        digest = hashlib.sha256()
+        for start in range(0, len(content), CHUNK):
+            with content[start : start + CHUNK] as chunk:
+                digest.update(chunk)
+                if on_bytes is not None:
+                    on_bytes(len(chunk))
+        if (got := digest.hexdigest()) != engine.sha256:
+            _refuse(f"{path} was changed (sha256 {got[:12]}...)", f"sha256 {engine.sha256[:12]}...", bundle)
+        yield content
+
+
+@contextmanager
+def _mapped(path: Path, size: int, bundle: Path) -> Iterator[memoryview]:
+    _check_regular(path, bundle)
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            got = os.fstat(handle).st_size
+            if got != size:
+                _refuse(f"{path} has {got} bytes", f"{size}", bundle)
+            content = mmap.mmap(handle, 0, access=mmap.ACCESS_READ)
+        finally:
+            os.close(handle)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        _refuse(f"{path} cannot be read ({reason})", "a readable file", bundle)
+    with content, memoryview(content) as view:
+        yield view
+
+
+def read_record(folder: Path, bundle: Path, check: CheckDocument | None = None) -> EngineRecord:
+    """Reads `engine.json` of `folder`.
+
+    Args:
+        folder: of one machine's engines.
+        bundle: the bundle's folder, for messages.
+        check: of its bytes, before they are parsed.
+
+    Raises:
+        BundleError: it is missing, unreadable, a link, or not a record; or whatever `check` refuses.
     """
     path = folder / RECORD_NAME
     _check_regular(path, bundle)
@@ -96,6 +160,8 @@ def read_record(folder: Path, bundle: Path) -> EngineRecord:
         _refuse(f"{path} cannot be read ({error.strerror})", "a readable record", bundle)
     if len(data) > MAX_RECORD_BYTES:
         _refuse(f"{path} is larger than {MAX_RECORD_BYTES} bytes", "a record", bundle)
+    if check is not None:
+        check(path, data)
     try:
         return parse_record(data.decode("utf-8"), str(path))
     except UnicodeDecodeError:
@@ -132,20 +198,12 @@ def check_record(record: EngineRecord, files: Mapping[str, FileRecord], machine:
         )
 
 
-def _check_engine_file(path: Path, engine: EngineFile, bundle: Path, on_bytes: OnBytes | None) -> None:
-    _check_regular(path, bundle)
-    size = path.stat().st_size
-    if size != engine.bytes:
-        _refuse(f"{path} has {size} bytes", f"{engine.bytes}", bundle)
-    try:
-        digest = file_record(path, on_bytes).sha256
-    except BundleError as error:
-        _refuse(error.got, error.expected, bundle)
-    if digest != engine.sha256:
-        _refuse(f"{path} was changed (sha256 {digest[:12]}...)", f"sha256 {engine.sha256[:12]}...", bundle)
+def machine_folder(bundle: Path, machine: Machine) -> Path:
+    """Where this machine's engines lie.
 
-
-def _folder(bundle: Path, machine: Machine) -> Path:
+    Raises:
+        BundleError: there are none, or only behind a link.
+    """
     engines = bundle / ENGINES_FOLDER
     folder = engines / machine.folder
     try:

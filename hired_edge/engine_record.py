@@ -13,7 +13,7 @@ from typing import Literal, NoReturn
 
 from hired_edge import strict
 from hired_edge.errors import BundleError
-from hired_edge.filenames import check_file_name
+from hired_edge.filenames import check_file_name, signature_name
 from hired_edge.strict import show
 
 FORMAT_VERSION = 1
@@ -89,7 +89,7 @@ class EngineFile:
     """Of a language engine: M, the slots of its cache; None for vision."""
 
     def __post_init__(self) -> None:
-        if "/" in check_file_name(self.file) or self.file == RECORD_NAME:
+        if "/" in check_file_name(self.file) or self.file in (RECORD_NAME, signature_name(RECORD_NAME)):
             _refuse(f"the engine file {show(self.file)}", "a file beside the record")
         if self.bytes < 1:
             _refuse(f"bytes is {self.bytes}", "1 or more")

@@ -35,3 +35,8 @@ def beside(file: str, location: str) -> str:
         BundleError: `location` could leave that folder.
     """
     return str(PurePosixPath(file).parent / check_file_name(location))
+
+
+def signature_name(name: str) -> str:
+    """Of the file beside `name` that holds its signature."""
+    return f"{name}.sig"

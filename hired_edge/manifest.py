@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from hired_edge import strict
 from hired_edge.errors import BundleError, InputError
-from hired_edge.filenames import check_file_name
+from hired_edge.filenames import check_file_name, signature_name
 from hired_edge.limits import Limits, cache_lengths, rederive
 from hired_edge.manifest_parts import (
     EmbeddingType,
@@ -61,7 +61,7 @@ __all__ = [
 FORMAT_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 ENGINES_FOLDER = "engines"
-"""What a board builds lies here: never in the manifest, and no part of what is verified."""
+"""What a board builds lies here: never in the manifest, and verified by its own records."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Manifest:
     producer: str
     """Who wrote it ("hired-edge 0.1.0")."""
     family: str
-    """ "llava" or "llava_next"."""
+    """Its `model_type`: "llava", "llava_next", "internvl"."""
     checkpoint: str
     """A name, never a path."""
     target: Target
@@ -144,7 +144,8 @@ class Manifest:
         """
         for name in self.files:
             check_file_name(name)
-            if name == MANIFEST_NAME or name.startswith(f"{ENGINES_FOLDER}/"):
+            own = (MANIFEST_NAME, signature_name(MANIFEST_NAME), ENGINES_FOLDER)
+            if name in own or name.startswith(f"{ENGINES_FOLDER}/"):
                 refuse(f"manifest.files names {name}", "what the export wrote, and not the manifest itself")
         for field, name in self.referenced_files():
             if name not in self.files:

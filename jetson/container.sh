@@ -60,8 +60,10 @@ options=(
 for group in video render; do
     if entry=$(getent group "$group"); then options+=(--group-add "$(cut -d: -f3 <<<"$entry")"); fi
 done
-# By its name alone: a value would be seen in the list of processes.
-if [ -n "${HIRED_EDGE_API_KEY:-}" ]; then options+=(--env HIRED_EDGE_API_KEY); fi
+# By their names alone: a value would be seen in the list of processes.
+for secret in HIRED_EDGE_API_KEY HIRED_EDGE_KEY_PASSPHRASE; do
+    if [ -n "${!secret:-}" ]; then options+=(--env "$secret"); fi
+done
 # What the board knows about itself, for profile.
 for file in /usr/bin/tegrastats /etc/nv_tegra_release; do
     if [ -e "$file" ]; then options+=(--volume "$file:$file:ro"); fi

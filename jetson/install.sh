@@ -80,11 +80,11 @@ if ! "$python" -m venv --system-site-packages "$venv" >/dev/null 2>&1; then
 fi
 
 if [ -n "$wheels" ]; then
-    from=(--no-index --find-links "$wheels" 'hired-edge[cpu,serve]')
+    from=(--no-index --find-links "$wheels" 'hired-edge[cpu,serve,sign]')
 else
     # The version of CUDA's bindings goes by the board.
     grep -v '^cuda-bindings=' "$tree/constraints.txt" >"$venv/constraints.txt"
-    from=(--constraint "$venv/constraints.txt" "${tree}[cpu,serve]")
+    from=(--constraint "$venv/constraints.txt" "${tree}[cpu,serve,sign]")
 fi
 "$venv/bin/python" -m pip install --quiet --only-binary=:all: "${from[@]}" "cuda-bindings==$cuda.*"
 # Importing writes the bytecode of what is imported; hired-edge's own is for the commands that run later.

@@ -44,7 +44,7 @@ def main() -> None:
         isolated = [] if find_spec("hatchling") is None else ["--no-build-isolation"]
         _pip("wheel", "--no-deps", *isolated, "--wheel-dir", partial, ROOT)
         (own,) = partial.glob("*.whl")
-        distribution = f"{own.name.partition('-')[0]}[cpu,serve]"
+        distribution = f"{own.name.partition('-')[0]}[cpu,serve,sign]"
         wanted = [distribution, "pip", f"cuda-bindings=={settings['CUDA_MAJOR']}.*", *args.also]
         fetch(wanted, partial, settings["PYTHON_VERSION"], (ROOT / "constraints.txt").read_text().splitlines())
         shutil.rmtree(out, ignore_errors=True)

@@ -34,7 +34,7 @@ class Ours:
 
     def __init__(self, bundle: str, threads: int, visual_tokens: str) -> None:
         start = time.perf_counter()
-        self.model = hired_runtime.open(bundle, visual_tokens=visual_tokens, images=1, threads=threads)
+        self.model = hired_runtime.open(bundle, visual_tokens=visual_tokens, images=1, threads=threads, rehash=True)
         self._opening_s = time.perf_counter() - start
         self._pipeline, self._threads = self.model.pipeline, threads
         width = self._pipeline.manifest.text.hidden_size

@@ -1,24 +1,30 @@
 """A checkpoint's chat template: messages in, one string out, as transformers renders it.
 
-The template runs in jinja2's immutable sandbox, with the settings, filters and globals that templates on the Hub are
-written for. Knows nothing about token ids or pictures: a picture is a part of a message like any other.
+The template runs in a sandbox that bounds its time and memory, with the settings, filters and globals that templates on
+the Hub are written for. Knows nothing about token ids or pictures: a picture is a part of a message like any other.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from jinja2 import TemplateError, TemplateSyntaxError, nodes
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from hired_edge.errors import CheckpointError, InputError
+from hired_edge.prompt_rules import MOST_CHARACTERS
+from hired_runtime.template_meter import TooMuchError
+from hired_runtime.template_sandbox import BoundedEnvironment
 
 _PROBE = "a text to look for"
+_MEND = "mend chat_template.jinja in the checkpoint and export it again"
+_MOST_LAYOUT = 100
+"""Characters of a date's layout."""
 
 
 class ChatTemplate:
@@ -34,21 +40,19 @@ class ChatTemplate:
             and a line break for each picture, as LLaVA was trained.
 
     Raises:
-        CheckpointError: the template is not valid jinja2.
+        CheckpointError: the template is not valid jinja2, or takes too much time or memory for one question.
     """
 
     def __init__(self, source: str, variables: Mapping[str, str], image_token: str) -> None:
         self.source = source
         self._variables = dict(variables)
         self._image_token = image_token
-        try:
-            self._template = _environment().from_string(source)
-        except TemplateSyntaxError as error:
-            raise CheckpointError(
-                f"the chat template is not valid at line {error.lineno} ({error.message})",
-                expected="a jinja2 template",
-                fix="mend chat_template.jinja in the checkpoint and export it again",
-            ) from None
+        self._environment = BoundedEnvironment(
+            [_Generation, "jinja2.ext.loopcontrols"],
+            {"tojson": _tojson},
+            {"raise_exception": _raise_exception, "strftime_now": _strftime_now},
+        )
+        self._template = self._compiled()
         self.takes_parts = self._probe(parts=True) or not self._probe(parts=False)
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, add_generation_prompt: bool) -> str:
@@ -68,16 +72,36 @@ class ChatTemplate:
                 expected="roles and parts as the model was trained on",
                 fix="change the messages",
             ) from None
+        except TooMuchError as error:
+            raise _too_much(error) from None
         except Exception as error:  # a template is a program: it can fail in any way
             raise CheckpointError(
                 f"the chat template fails on these messages ({type(error).__name__}: {_one_line(error)})",
                 expected="a template for system, user and assistant messages",
-                fix="mend chat_template.jinja in the checkpoint and export it again",
+                fix=_MEND,
             ) from None
+
+    def _compiled(self) -> Template:
+        if len(self.source) > MOST_CHARACTERS:
+            got, expected = f"has {len(self.source)} characters", f"at most {MOST_CHARACTERS}"
+        else:
+            expected = "a jinja2 template"
+            try:
+                return self._environment.compiled(self.source)
+            except TemplateSyntaxError as error:
+                got = f"is not valid at line {error.lineno} ({error.message})"
+            except (RecursionError, SyntaxError, MemoryError):  # Python, which it becomes, has bounds
+                got = "is nested too deeply"
+        raise CheckpointError(f"the chat template {got}", expected=expected, fix=_MEND)
 
     def _run(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
         given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
-        return self._template.render({**self._variables, **given})
+        contents = [message["content"] for message in messages]
+        parts = [part for content in contents if not isinstance(content, str) for part in content]
+        texts = [content for content in contents if isinstance(content, str)]
+        characters = sum(map(len, texts)) + sum(len(part.get("text", "")) for part in parts)
+        with self._environment.metered(characters, len(messages) + len(parts)):
+            return self._template.render({**self._variables, **given})
 
     def _probe(self, *, parts: bool) -> bool:
         """Whether the template renders a picture and a text given as parts (or as one string) into those very two."""
@@ -85,6 +109,8 @@ class ChatTemplate:
         shaped = self._as_parts(content) if parts else self._as_string(content)
         try:
             text = self._run([{"role": "user", "content": shaped}], True)
+        except TooMuchError as error:
+            raise _too_much(error) from None
         except Exception:  # as in `render`
             return False
         # A template that prints a list instead of reading it has rendered Python's notation.
@@ -111,14 +137,12 @@ class _Generation(Extension):
         return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, "jinja2.ext.loopcontrols"]
+def _too_much(error: TooMuchError) -> CheckpointError:
+    return CheckpointError(
+        f"the chat template wastes time or memory ({error})",
+        expected="one that goes through the messages and writes them",
+        fix=_MEND,
     )
-    environment.filters["tojson"] = _tojson
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _strftime_now
-    return environment
 
 
 def _raise_exception(message: str) -> None:
@@ -126,6 +150,8 @@ def _raise_exception(message: str) -> None:
 
 
 def _strftime_now(layout: str) -> str:
+    if len(layout) > _MOST_LAYOUT or re.search("%[^a-zA-Z%]*[0-9]", layout):  # a width, which some systems fill
+        raise TooMuchError("it writes a date with a width")
     return datetime.now().strftime(layout)
 
 

@@ -13,14 +13,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from itertools import islice
 
 from tokenizers import AddedToken, Tokenizer
 
 from hired_edge.errors import CheckpointError, InputError
+from hired_edge.prompt_rules import TOKENIZER_MEND, tokenizer_refused
 
 # A token's name is one private-use character: a template may strip or upper-case a text and still carries it through.
 _FIRST_NAME, _LAST_NAME = 0xF0000, 0xFFFFD
+_MOST_PIECES = 2**24
+"""Characters of all beginnings and endings of tokens."""
+_USER, _OWN = range(0xE000, 0xF900), range(0xFDD0, 0xFDD4)
 
 
 class Literals:
@@ -28,15 +31,21 @@ class Literals:
 
     Args:
         tokens: the strings, none empty; at least one.
+
+    Raises:
+        CheckpointError: more of them than there are names, or so long that their beginnings fill the memory.
     """
 
     def __init__(self, tokens: list[str]) -> None:
+        most = _LAST_NAME - _FIRST_NAME
+        if len(tokens) > most or sum(len(token) ** 2 for token in tokens) > _MOST_PIECES:
+            got = f"{len(tokens)} added tokens of up to {max(map(len, tokens))} characters in the tokenizer"
+            raise CheckpointError(got, expected=f"at most {most}, of a few words each", fix=TOKENIZER_MEND)
         self._tokens = sorted(tokens, key=lambda token: (-len(token), token))  # of two that match, the longer one
         self._pattern = re.compile("|".join(re.escape(token) for token in self._tokens))
         self._names = {token: chr(_FIRST_NAME + index) for index, token in enumerate(self._tokens)}
         self._beginnings = tuple({token[:end] for token in tokens for end in range(1, len(token))})
         self._endings = tuple({token[start:] for token in tokens for start in range(1, len(token))})
-        assert len(tokens) <= _LAST_NAME - _FIRST_NAME
 
     def hide(self, text: str, mark: str) -> str:
         """`text` with each special token's string named by `mark`, and bare marks where an end could grow to one.
@@ -78,9 +87,10 @@ class Literals:
         Raises (when called):
             InputError: the tokenizer makes a special token of plain text.
         """
-        content = json.loads(tokenizer.to_str())
-        content["added_tokens"] = []
-        separate = Tokenizer.from_str(json.dumps(content))
+        with tokenizer_refused("be made again without its added tokens"):
+            content = json.loads(tokenizer.to_str())
+            content["added_tokens"] = []
+            separate = Tokenizer.from_str(json.dumps(content))
         unknown = content["model"].get("unk_token")
         ids: dict[int, int] = {}
         for index, token in tokenizer.get_added_tokens_decoder().items():
@@ -92,7 +102,8 @@ class Literals:
         special = {index: tokenizer.id_to_token(index) for index in ids.values()}
 
         def encode(text: str) -> list[int]:
-            raw = separate.encode(text, add_special_tokens=False).ids
+            with tokenizer_refused("encode this text"):
+                raw = separate.encode(text, add_special_tokens=False).ids
             for index in raw:
                 if index not in ids and special.get(index, unknown) != unknown:
                     raise InputError(
@@ -105,16 +116,21 @@ class Literals:
         return encode
 
 
-def unused_characters(text: str) -> tuple[str, str]:
-    """Two private-use characters that `text` does not hold.
+def unused_marks(text: str) -> tuple[str, str]:
+    """A user's mark and the template's own, neither of them in `text`.
+
+    The first is any private-use character. The second is one of four that Unicode reserves for no use: for each of them
+    that is ever needed an encoder is made, with a whole vocabulary.
 
     Raises:
         InputError: it holds all of them.
     """
     used = set(text)
-    unused = tuple(islice((char for char in map(chr, range(0xE000, 0xF900)) if char not in used), 2))
-    if len(unused) < 2:
+    user, own = (next((char for char in map(chr, marks) if char not in used), None) for marks in (_USER, _OWN))
+    if user is None or own is None:
         raise InputError(
-            "the texts hold every private-use character of Unicode", expected="ordinary text", fix="mend the messages"
+            "the texts hold every character that could mark a special token",
+            expected="ordinary text",
+            fix=f"leave U+{_OWN[0]:X} to U+{_OWN[-1]:X} out of the messages",
         )
-    return unused[0], unused[1]
+    return user, own

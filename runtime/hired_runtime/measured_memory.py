@@ -23,6 +23,8 @@ from hired_edge.planner.shapes import ModelShape
 from hired_edge.planner.storage import stored_in
 from hired_edge.tiling import TilingRules
 from hired_runtime.board import onnx_graph
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
 
 PROMPT = "What is shown in this picture?"
 NEW_TOKENS = 2
@@ -34,6 +36,7 @@ class Job:
 
     bundle: str
     visual_tokens: str | None = None
+    public_keys: tuple[PublicKey, ...] | None = None
     threads: int = 1
 
 
@@ -81,7 +84,7 @@ def compare(model: ModelShape, job: Job, idle: int) -> Comparison:
     Raises:
         BundleError, LimitError, InputError: the bundle cannot be opened, or not with that budget.
     """
-    manifest = read_manifest(Path(job.bundle))
+    manifest = read_manifest(Path(job.bundle), trusted(job.public_keys))
     exported = manifest.limits
     weights = stored_in(model, manifest)
     got = measure(job)
@@ -156,7 +159,12 @@ def _answer(job: Job) -> Measured:
     from hired_runtime.prompt import question
 
     model = open_bundle(
-        job.bundle, visual_tokens=job.visual_tokens, images=1, threads=job.threads, backend="onnxruntime"
+        job.bundle,
+        visual_tokens=job.visual_tokens,
+        images=1,
+        threads=job.threads,
+        backend="onnxruntime",
+        public_keys=job.public_keys,
     )
     manifest, limits = model.pipeline.manifest, model.limits
     language = model.pipeline.backend.language

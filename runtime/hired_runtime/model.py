@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from hired_edge.budget import Budget, parse_budget
 from hired_edge.bundle import Bundle
+from hired_edge.hashing import file_record
 from hired_edge.limits import Limits, resolve_opening
 from hired_edge.plan import kv_cache_bytes
 from hired_runtime import backends
@@ -17,6 +19,9 @@ from hired_runtime.pipeline import Answer, Generation, Pipeline, Request
 from hired_runtime.prompt import question
 from hired_runtime.sampling import SamplingOptions
 from hired_runtime.session import Session
+from hired_runtime.trust.hash_cache import cached_hashes
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
 
 
 def open(
@@ -29,9 +34,13 @@ def open(
     threads: int | None = None,
     spinning: bool = True,
     backend: str | None = None,
+    public_keys: Sequence[PublicKey | str | os.PathLike[str]] | None = None,
+    rehash: bool = False,
     on_bytes: Callable[[int], None] | None = None,
 ) -> Model:
     """Opens a bundle: verifies every file, loads the engines, allocates the cache.
+
+    A file that was hashed before and has not changed since is not read again (`hired_runtime.trust.hash_cache`).
 
     Args:
         bundle: a folder that `hired-edge export` wrote.
@@ -44,16 +53,22 @@ def open(
         spinning: whether they wait for each other by spinning: faster alone, slower where other threads need the cores.
         backend: "onnxruntime" or "tensorrt"; None = TensorRT where engines were built into the bundle and a GPU is
             present, else ONNX Runtime.
+        public_keys: the bundle's manifest, and the record of engines that are used, must be signed by one of them
+            (files, PEM or OpenSSH); None = no signature is asked for.
+        rehash: read and hash every file, known or not.
         on_bytes: progress of the verification, in bytes.
 
     Raises:
-        BundleError: corrupt, edited, or not loadable here; engines that do not fit, with the command that rebuilds.
-        InputError: a backend that is none, or TensorRT without a GPU.
+        BundleError: corrupt, edited, not signed as asked, or not loadable here; engines that do not fit, with the
+            command that rebuilds.
+        InputError: a backend that is none, TensorRT without a GPU, or no public key in a file.
         LimitError: more than was exported.
         MissingExtraError: no engine is installed.
     """
     chosen = backends.choose(bundle, backend)  # before gigabytes are hashed
-    verified = Bundle.open(bundle, on_bytes=on_bytes)
+    check = trusted(public_keys)
+    with nullcontext(file_record) if rehash else cached_hashes() as hash_file:
+        verified = Bundle.open(bundle, on_bytes=on_bytes, hash_file=hash_file, check=check)
     manifest = verified.manifest
     asked = parse_budget(visual_tokens) if isinstance(visual_tokens, (str, int)) else visual_tokens
     rules = manifest.vision.tiling

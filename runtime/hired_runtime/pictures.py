@@ -56,8 +56,10 @@ MAX_SIDE = 65_535
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "WEBP", "TIFF", "JPEG2000")
 _EXPECTED = "a picture file (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM or JPEG 2000)"
 
-# What Pillow's readers raise on damaged data, beside OSError (RuntimeError: AVIF).
+# What Pillow's readers raise on damaged data, beside OSError (RuntimeError: AVIF; AssertionError: a palette's mode
+# without a palette).
 _DAMAGE = (
+    AssertionError,
     RuntimeError,
     SyntaxError,
     ValueError,

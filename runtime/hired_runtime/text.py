@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from tokenizers import Tokenizer
 
 from hired_edge.errors import InputError
+from hired_edge.prompt_rules import tokenizer_refused
 
 _BYTE_TOKEN = re.compile(r"<0x[0-9A-F]{2}>")
 _UNFINISHED = "\ufffd"
@@ -55,7 +56,10 @@ class Detokenizer:
         return self._decode(self._context + self._pending)[len(before) :]
 
     def _decode(self, ids: list[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False) if ids else ""
+        if not ids:
+            return ""
+        with tokenizer_refused("decode what the model answers"):
+            return self._tokenizer.decode(ids, skip_special_tokens=False)
 
     def _release(self, text: str) -> str:
         self._context, self._pending = self._pending, []

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from hired_edge.bundle import MAX_MANIFEST_BYTES, Bundle, bundle_bytes, file_record, read_manifest, write_manifest
+from hired_edge.bundle import MAX_MANIFEST_BYTES, Bundle, bundle_bytes, read_manifest, write_manifest
 from hired_edge.errors import BundleError
+from hired_edge.hashing import file_record
 from hired_edge.tensorfile import TensorFile
+from tests.tiny.engine_records import write
 from tests.tiny.manifests import example_manifest, forge, onnx_bytes, write_bundle
 
 
@@ -59,8 +61,7 @@ def test_sha256_is_the_standard_one(tmp_path: Path) -> None:
 
 
 def test_engines_are_the_boards_own(root: Path) -> None:
-    (root / "engines/sm87-tensorrt10.16.2").mkdir(parents=True)
-    (root / "engines/sm87-tensorrt10.16.2/engine.json").write_text("{}")
+    write(root)
     Bundle.open(root)
     assert write_manifest(root, example_manifest()) == Bundle.open(root).manifest
 

@@ -5,7 +5,6 @@ Engine files here are arbitrary bytes: nothing reads them as engines.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -20,65 +19,15 @@ from hypothesis import strategies as st
 from hired_edge import strict
 from hired_edge.engine_check import Machine, check_engine_files, check_record, read_engines, rebuild_command
 from hired_edge.engine_record import (
-    FORMAT_VERSION,
     RECORD_NAME,
-    EngineFile,
-    EngineRecord,
     GoldenCheck,
-    ShapeRange,
     folder_name,
     parse_record,
 )
 from hired_edge.errors import BundleError
 from hired_edge.filenames import check_file_name
 from hired_edge.manifest import FileRecord
-
-MACHINE = Machine("tensorrt", "10.16.2.10", 87)
-GRAPH, DATA = "language/model.960.onnx", "language/model.onnx.data"
-FILES = {
-    name: FileRecord(100 + i, f"{i:064x}") for i, name in enumerate(("manifest", "vision/model.onnx", GRAPH, DATA))
-}
-CONTENT = {"vision.engine": b"vision" * 100, "language.960.engine": b"language" * 100}
-
-
-def engine(name: str, graph: str, sources: tuple[str, ...], length: int | None) -> EngineFile:
-    return EngineFile(
-        piece="vision" if length is None else "language",
-        file=name,
-        bytes=len(CONTENT[name]),
-        sha256=hashlib.sha256(CONTENT[name]).hexdigest(),
-        graph=graph,
-        sources={source: FILES[source].sha256 for source in sources},
-        profiles=({"x": ShapeRange((1, 3), (5, 3), (5, 3))},),
-        max_sequence_length=length,
-    )
-
-
-def record() -> EngineRecord:
-    return EngineRecord(
-        format_version=FORMAT_VERSION,
-        producer="hired-edge 0.1.0",
-        module="tensorrt",
-        version=MACHINE.version,
-        sm=87,
-        device="Orin",
-        driver="13.2",
-        flags=("-TF32",),
-        engines=(
-            engine("vision.engine", "vision/model.onnx", ("vision/model.onnx",), None),
-            engine("language.960.engine", GRAPH, (GRAPH, DATA), 960),
-        ),
-        check=GoldenCheck("passed", {"logits": 0.01}, {"logits": 0.05}, ""),
-    )
-
-
-def write(bundle: Path, made: EngineRecord | None = None) -> Path:
-    folder = bundle / "engines" / MACHINE.folder
-    folder.mkdir(parents=True)
-    for name, content in CONTENT.items():
-        (folder / name).write_bytes(content)
-    (folder / RECORD_NAME).write_text(strict.dumps(made or record()))
-    return folder
+from tests.tiny.engine_records import CONTENT, DATA, FILES, GRAPH, MACHINE, record, write
 
 
 def test_a_record_reads_back_as_it_was_written_and_its_engines_pass(tmp_path: Path) -> None:

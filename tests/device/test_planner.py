@@ -222,7 +222,8 @@ def test_every_published_model_can_be_planned(name: str) -> None:
     made = plan(model, NX, "jp7", ["fp16", "int8", "int4"], [parse_budget("20%")], Request(256, 128))
     fp16, int8, int4 = (each.rows[0].fit for each in made.precisions)
     assert fp16.margin < int8.margin < int4.margin
-    assert fp16.margin < 256 * MIB  # a 7B in float16 is not practical on 16 GB
+    if name not in ("llava-phi-3-mini", "internvl3-1b", "internvl3-2b"):
+        assert fp16.margin < 256 * MIB  # a 7B in float16 is not practical on 16 GB
     assert int4.fits == (elements(model.language_tensors) < 20e9)  # 34B and up are for larger boards
     row = made.precisions[2].rows[0]
     slots, text = row.limits.max_sequence_length, text_model(model, "jp7")

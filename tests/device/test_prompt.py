@@ -72,7 +72,22 @@ def says(text: str) -> list[dict[str, Any]]:
 
 adversarial = st.lists(
     st.sampled_from(
-        [*LLAMA_SPECIAL, *QWEN_SPECIAL, "<", "s>", "<ima", "ge>", " ", "\n", "cat", "\ue000", "\U000f0001", "é"]
+        [
+            *LLAMA_SPECIAL,
+            *QWEN_SPECIAL,
+            "<",
+            "s>",
+            "<ima",
+            "ge>",
+            " ",
+            "\n",
+            "cat",
+            "\ue000",
+            "\ufdd0",
+            "\ufdd2",
+            "\U000f0001",
+            "é",
+        ]
     ),
     min_size=1,
     max_size=8,

@@ -26,7 +26,8 @@ from hired_export.operators import TENSORRT_10_3, TENSORRT_10_16, check_operator
 from hired_runtime.commands.build import parse_size
 from hired_runtime.trt import module
 from tests.golden import make as golden
-from tests.host.bundles import Bundles
+from tests.host.bundles import Bundles, marked
+from tests.tiny import keys
 from tests.tiny.commands import Capture, accepted, finish, refused, refused_in_the_end, start
 
 RTX = module.load("tensorrt_rtx")
@@ -35,6 +36,8 @@ MACHINE = Machine(RTX.name, RTX.version, 86)
 TABLES = {"jp6": TENSORRT_10_3, "jp7": TENSORRT_10_16, "cuda": TENSORRT_10_16}
 RECIPES = (
     *("jp7-fp16", "jp7-int8", "jp7-int4", "jp6-fp16", "jp6-int8", "jp6-int4"),
+    *marked(("internvl-jp7-fp16", "internvl-jp7-int4", "internvl-jp6-fp16", "internvl-jp6-int4")),
+    *marked(("phi3-jp7-int4", "phi3-jp6-int4")),
     pytest.param("jp6-window", marks=pytest.mark.slow),
 )
 
@@ -205,6 +208,27 @@ def test_a_failed_build_leaves_the_engines_that_were_there(bundle: Path, capsys:
     refused_in_the_end(capsys, "build", bundle, *SM, "--workspace", "1KiB", "--force")
     assert built(bundle) == before
     assert left(bundle / "engines") == [MACHINE.folder]
+
+
+def test_what_was_just_built_is_signed_by_a_boards_own_key(bundle: Path, capsys: Capture, tmp_path: Path) -> None:
+    (vendor, vendor_public), (board, public) = keys.pem(tmp_path, "vendor"), keys.openssh(tmp_path, "board")
+    asked = ("build", bundle, *SM, "--visual-tokens", "20%", "--require-signature", vendor_public)
+    assert "manifest.json.sig is missing" in refused(capsys, *asked, "--sign-key", board)
+    accepted(capsys, "sign", bundle, "--key", vendor)
+    board.chmod(0o644)
+    assert "is open to others" in refused(capsys, *asked, "--sign-key", board)
+    board.chmod(0o600)
+    assert not (bundle / "engines").exists(), "refused before anything was built"
+    folder = bundle / "engines" / MACHINE.folder
+    (folder.parent / f".{folder.name}.12.partial").mkdir(parents=True)  # of a build that was killed
+    printed = accepted(capsys, *asked, "--sign-key", board)
+    assert f"signed    {folder}/engine.json.sig by board (SHA256:" in printed
+    assert left(folder.parent) == [folder.name]
+    verify = ("verify", bundle, "--files-only", "--public-key", vendor_public, "--public-key")
+    assert f"signed  {folder.name}/engine.json: by board.pub (" in accepted(capsys, *verify, public)
+    accepted(capsys, *asked, "--force")
+    assert "engine.json.sig" not in left(folder)
+    assert f"signed  {folder.name}/engine.json: no signature" in accepted(capsys, *verify, public)
 
 
 def left_without_engines(bundle: Path) -> list[str]:

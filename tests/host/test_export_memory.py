@@ -246,6 +246,7 @@ def test_chunks_and_slices_are_the_tensor(
         torch.save(stored, tmp_path / "pytorch_model.bin")
     else:
         save_file(stored, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}")
     monkeypatch.setattr(tensor, "ROWS_PER_READ", 4)
     monkeypatch.setattr(weights, "SLICE_BYTES", 4 * 19 * 3)
     tensors = checkpoint.Checkpoint(tmp_path).tensors

@@ -123,7 +123,8 @@ def call(script: Path, *arguments: str | Path, env: dict[str, str], cwd: Path) -
 def test_a_faked_docker_is_asked_to_run_the_command(
     system: str, command: str, jetson: Path, board: dict[str, str], tmp_path: Path
 ) -> None:
-    environment = {**board, "JETPACK": system, "HIRED_EDGE_API_KEY": "a secret"}
+    secrets = dict.fromkeys(("HIRED_EDGE_API_KEY", "HIRED_EDGE_KEY_PASSPHRASE"), "a secret")
+    environment = {**board, "JETPACK": system, **secrets}
     result = call(jetson / f"{command}.sh", GOLDEN, "--flag", "a b", env=environment, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     said = Path(board["FAKED_LOG"]).read_text().splitlines()
@@ -133,7 +134,7 @@ def test_a_faked_docker_is_asked_to_run_the_command(
     pairs = list(itertools.pairwise(said))
     assert ("--runtime", "nvidia") in pairs
     assert ("--network", "host" if command == "serve" else "none") in pairs
-    assert ("--env", "HIRED_EDGE_API_KEY") in pairs
+    assert all(("--env", name) in pairs for name in secrets)
     assert not any("a secret" in each for each in said)
     assert ("--user", f"{os.getuid()}:{os.getgid()}") in pairs
     mounts = {mount for option, mount in pairs if option == "--volume"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from google.protobuf.message import DecodeError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
@@ -98,7 +100,9 @@ def test_escapes_are_reported_as_they_are(tmp_path: Path, location: str) -> None
     assert external_locations(tmp_path / "m.onnx") == {location}
 
 
-def test_deep_nesting_needs_no_recursion(tmp_path: Path) -> None:
+def nested(depth: int) -> bytes:
+    """A graph with an external tensor, in so many graphs, each an attribute of the only node of the next."""
+
     def wrap(number: int, payload: bytes) -> bytes:
         size, length = len(payload), b""
         while size > 0x7F:
@@ -106,10 +110,43 @@ def test_deep_nesting_needs_no_recursion(tmp_path: Path) -> None:
         return bytes([number << 3 | 2]) + length + bytes([size]) + payload
 
     data = graph("deep").SerializeToString()
-    for _ in range(2000):  # graph -> node -> attribute -> graph
+    for _ in range(depth):  # graph -> node -> attribute -> graph
         data = wrap(1, wrap(5, wrap(6, data)))
-    (tmp_path / "m.onnx").write_bytes(wrap(7, data))
-    assert external_locations(tmp_path / "m.onnx") == {"deep"}
+    return wrap(7, data)
+
+
+def test_what_protobuf_reads_is_read_however_deep_and_no_more(tmp_path: Path) -> None:
+    def readable(depth: int) -> bool:
+        try:
+            onnx.load_from_string(nested(depth))
+        except DecodeError:
+            return False
+        return True
+
+    deepest = max(depth for depth in range(60) if readable(depth))
+    assert 20 < deepest < 59
+    path = tmp_path / "m.onnx"
+    path.write_bytes(nested(deepest))
+    assert external_locations(path) == {"deep"}
+    for depth in (deepest + 3, 2000):
+        path.write_bytes(nested(depth))
+        with pytest.raises(BundleError, match="more than 100 messages in messages"):
+            external_locations(path)
+
+
+def test_what_is_many_and_small_takes_neither_memory_nor_time(tmp_path: Path) -> None:
+    """Empty nodes of two bytes each: a hundred thousand, and ten million."""
+    path = tmp_path / "m.onnx"
+    path.write_bytes(b"\x3a\xc0\x9a\x0c" + b"\x0a\x00" * 100_000)
+    tracemalloc.start()
+    try:
+        assert external_locations(path) == set()
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    path.write_bytes(b"\x3a\x80\xda\xc4\x09" + b"\x0a\x00" * 10_000_000)
+    with pytest.raises(BundleError, match="more than 524288 fields"):
+        external_locations(path)
 
 
 @pytest.mark.parametrize(

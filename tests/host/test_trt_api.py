@@ -196,6 +196,6 @@ def test_the_real_tensorrt_refuses_what_is_no_engine_beside_a_faked_driver(
     path.write_bytes(b"not an engine" * 100)
     told = r"^tensorrt_rtx 1\..* cannot load .*vision\.engine \(.+\); expected .*--force$"
     with pytest.raises(BundleError, match=told) as error:
-        loader.load(path, {})
+        loader.load(path, memoryview(path.read_bytes()), {})
     assert "\n" not in str(error.value)
     gpu.close()

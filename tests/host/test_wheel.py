@@ -50,6 +50,8 @@ def test_each_commands_options_are_shown_without_extras(bare: Path) -> None:
         (["run", "bundle", "--image", "picture.png", "--prompt", "What is this?"], "cpu"),
         (["eval", "bundle", "questions", "--report", "out"], "eval"),
         (["serve", "bundle"], "serve"),
+        (["batch", "bundle", "requests.jsonl", "-o", "answers", "--ray", "local"], "ray"),
+        (["sign", "bundle", "--key", "key"], "sign"),
         (["export", "checkpoint", "out", "--target", "cpu", "--visual-tokens", "20%"], "export"),
     ],
 )
@@ -70,10 +72,10 @@ def test_the_extras_that_errors_name_exist() -> None:
 def device() -> Path:
     """The interpreter of an environment with the CPU engine and today's versions, as on a board."""
     extras = PROJECT["optional-dependencies"]
-    requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["eval"], *extras["serve"]]
+    requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["eval"], *extras["serve"], *extras["sign"]]
     names = ("numpy", "pillow", "tokenizers", "jinja2", "onnxruntime", "matplotlib", "tqdm", "pytest", "hypothesis")
-    served = ("starlette", "uvicorn", "prometheus-client", "openai")
-    return environment("device", [*requirements, *pins(*names, *served)])
+    others = ("starlette", "uvicorn", "prometheus-client", "openai", "bcrypt", "cffi", "cryptography")
+    return environment("device", [*requirements, *pins(*names, *others)])
 
 
 def test_the_commands_work_on_the_wheel_without_torch(device: Path, tmp_path: Path) -> None:
@@ -89,6 +91,6 @@ def test_the_device_tests_pass_on_the_wheel_without_torch(device: Path, tmp_path
 
 def test_every_direct_dependency_is_pinned() -> None:
     extras = PROJECT["optional-dependencies"]
-    requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["eval"], *extras["serve"], *extras["export"]]
-    requirements += extras["dev"]
+    requirements = [*PROJECT["dependencies"], *extras["cpu"], *extras["eval"], *extras["serve"], *extras["sign"]]
+    requirements += [*extras["export"], *extras["dev"]]
     assert pins(*{re.split(r"[>\[]", requirement)[0] for requirement in requirements})

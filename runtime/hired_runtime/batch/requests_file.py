@@ -23,7 +23,7 @@ from hired_edge.strict import loads, show
 LONGEST_ROW = 2**20
 """Bytes of a line."""
 
-_KEYS = ("id", "image", "prompt")
+KEYS = ("id", "image", "prompt")
 _EXPECTED = "a file of JSON lines, {id, image, prompt} each"
 
 Id = str | int
@@ -68,10 +68,10 @@ class Requests:
 
     def __init__(self, path: Path) -> None:
         self.path, self._folder = path, path.parent
-        self._file = _open(path)
+        self._file = open_regular(path)
         try:
             digest, ids, self.count = hashlib.sha256(), array("Q"), 0
-            for row in self._parse(digest):
+            for _, row in self._parse(digest):
                 self.count += 1
                 if row.id is not None:
                     ids.append(_hash(row.id))
@@ -101,28 +101,50 @@ class Requests:
         Raises (at the end):
             InputError: the file is another than when it was opened.
         """
+        return (row for _, row in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Row | BadRow]]:
+        """As `rows`, each with where it begins: what `rows_from` takes."""
         digest, first = hashlib.sha256(), dict[Id, int]()
-        for row in self._parse(digest):
+        for place, row in self._parse(digest):
             if row.id is not None and _hash(row.id) in self._suspects:
                 owner = first.setdefault(row.id, row.number)
                 if owner != row.number and isinstance(row, Row):
                     row = BadRow(row.number, row.id, f"id {show(row.id)} is that of row {owner} already")
-            yield row
+            yield place, row
         if digest.hexdigest() != self.sha256:
             raise InputError(
                 f"{self.path} was changed while it was read", expected="a file that stays as it is", fix="begin again"
             )
 
-    def _parse(self, digest: Any) -> Iterator[Row | BadRow]:
-        self._file.seek(0)
-        number = 0
-        for line in _lines(self._file, digest):
-            if line is None or line.strip():
-                number += 1
-                yield _row(number, line, self._folder)
+    def _parse(self, digest: Any) -> Iterator[tuple[int, Row | BadRow]]:
+        return rows_from(self._file, 0, 1, self._folder, digest)
 
 
-def _open(path: Path) -> BinaryIO:
+def rows_from(
+    file: BinaryIO, place: int, number: int, folder: Path, digest: Any = None
+) -> Iterator[tuple[int, Row | BadRow]]:
+    """Where each row begins, and the row. Ids that stand twice are not looked for.
+
+    Args:
+        place: the byte at which the first one begins.
+        number: of that row.
+        folder: that paths are relative to.
+        digest: gains every byte that is read.
+    """
+    file.seek(place)
+    for begin, line in _lines(file, place, digest):
+        if line is None or line.strip():
+            yield begin, _row(number, line, folder)
+            number += 1
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Opens a file of requests for reading.
+
+    Raises:
+        InputError: it cannot be read, or is a pipe or the like.
+    """
     try:
         file = path.open("rb")
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -134,19 +156,27 @@ def _open(path: Path) -> BinaryIO:
     raise InputError(f"{path} is no regular file", expected=_EXPECTED, fix="save the requests to a file first")
 
 
-def _lines(file: BinaryIO, digest: Any) -> Iterator[bytes | None]:
-    """Lines without a byte order mark, None for one that is too long; the digest gains every byte."""
-    line = file.readline(LONGEST_ROW)
-    digest.update(line)
-    line = line.removeprefix(b"\xef\xbb\xbf")
+def _lines(file: BinaryIO, place: int, digest: Any) -> Iterator[tuple[int, bytes | None]]:
+    """Where each line begins, and the line: without a byte order mark, None for one that is too long."""
+
+    def read() -> bytes:
+        line = file.readline(LONGEST_ROW)
+        if digest is not None:
+            digest.update(line)
+        return line
+
+    begin, line = place, read()
+    end = begin + len(line)
+    if begin == 0:
+        line = line.removeprefix(b"\xef\xbb\xbf")
     while line:
         whole = line
-        while not line.endswith(b"\n") and (line := file.readline(LONGEST_ROW)):
-            digest.update(line)
+        while not line.endswith(b"\n") and (line := read()):
+            end += len(line)
             whole = None
-        yield whole
-        line = file.readline(LONGEST_ROW)
-        digest.update(line)
+        yield begin, whole
+        begin, line = end, read()
+        end += len(line)
 
 
 def _hash(row_id: Id) -> int:
@@ -158,14 +188,21 @@ class _BadRowError(Exception):
 
 
 def _row(number: int, line: bytes | None, folder: Path) -> Row | BadRow:
+    try:
+        return row_of(number, _object(line), folder)
+    except _BadRowError as error:
+        return BadRow(number, None, str(error))
+
+
+def row_of(number: int, fields: dict[str, Any], folder: Path) -> Row | BadRow:
+    """The row that these keys and values make."""
     row_id = None
     try:
-        row = _object(line)
-        row_id = _id(row)
-        unknown = [key for key in row if key not in _KEYS]
+        row_id = _id(fields)
+        unknown = [key for key in fields if key not in KEYS]
         if unknown:
-            raise _BadRowError(f"unknown key {show(unknown[0])}; expected only {', '.join(_KEYS)}")
-        return Row(number, row_id, _images(row, folder), _text("prompt", row.get("prompt", ...)))
+            raise _BadRowError(f"unknown key {show(unknown[0])}; expected only {', '.join(KEYS)}")
+        return Row(number, row_id, _images(fields, folder), _text("prompt", fields.get("prompt", ...)))
     except _BadRowError as error:
         return BadRow(number, row_id, str(error))
 

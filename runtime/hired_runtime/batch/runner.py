@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from hired_edge import __version__
 from hired_edge.budget import parse_alpha, parse_budget
-from hired_edge.bundle import OnBytes, read_manifest
+from hired_edge.bundle import read_manifest
 from hired_edge.errors import InputError
+from hired_edge.hashing import OnBytes
 from hired_edge.limits import resolve_opening
 from hired_edge.manifest import Manifest
 from hired_runtime import backends
@@ -24,6 +25,8 @@ from hired_runtime.batch.requests_file import Requests
 from hired_runtime.batch.together import together
 from hired_runtime.evaluation.settings import Setting
 from hired_runtime.request import Request
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
 
 MOST_ROWS = 8
 """At once, where nothing else is asked for."""
@@ -59,6 +62,7 @@ def answer_file(
     batch: int | None = None,
     threads: int | None = None,
     backend: str | None = None,
+    public_keys: Sequence[PublicKey] | None = None,
     restart: bool = False,
     show: Show = lambda done, total, errors: None,
     on_bytes: OnBytes | None = None,
@@ -72,6 +76,7 @@ def answer_file(
         options: of `Request`, for every row; `sampling` among them.
         batch: rows at once; None = as exported, at most 8.
         threads, backend: of the engine; see `hired_runtime.open`.
+        public_keys: see there.
         restart: throw away what an earlier call has left.
         show: progress.
         on_bytes: progress of the bundle's verification.
@@ -85,12 +90,12 @@ def answer_file(
     """
     Request((), **options)
     backend = backends.choose(bundle, backend)
-    manifest = read_manifest(Path(bundle))
-    rows_at_once = _check(manifest, options, batch)
+    manifest = read_manifest(Path(bundle), trusted(public_keys))
+    rows_at_once = checked_rows(manifest, options, batch)
     with Requests(Path(requests)) as asked:
         if asked.is_file(Path(output)):
             raise InputError(f"-o {output}, the requests", expected="another file", fix="pass another -o")
-        known = _identity(manifest, asked, options)
+        known = identity(manifest, asked, options)
         with Answers(Path(output), known, asked.count, restart=restart) as answers:
             if answers.finished:
                 return Summary(asked.count, answers.held, answers.errors, 0, 0.0, None)
@@ -100,6 +105,7 @@ def answer_file(
                 batch=rows_at_once,
                 threads=threads,
                 backend=backend,
+                public_keys=public_keys,
                 on_bytes=on_bytes,
             )
             try:
@@ -125,7 +131,7 @@ def _ask(model: models.Model, asked: Requests, answers: Answers, options: Mappin
     return Summary(asked.count, answers.held, answers.errors, now, round(seconds, 3), round(now / seconds, 3))
 
 
-def _check(manifest: Manifest, options: Mapping[str, Any], batch: int | None) -> int:
+def checked_rows(manifest: Manifest, options: Mapping[str, Any], batch: int | None) -> int:
     """Rows at once, if the bundle can do what is asked for."""
     visual, rules = options["visual_tokens"], manifest.vision.tiling
     names = ("policy", "alpha", "newlines", "partitions", "positions")
@@ -140,7 +146,7 @@ def _check(manifest: Manifest, options: Mapping[str, Any], batch: int | None) ->
     return min(MOST_ROWS, limits.batch) if batch is None else batch
 
 
-def _identity(manifest: Manifest, asked: Requests, options: Mapping[str, Any]) -> dict[str, Any]:
+def identity(manifest: Manifest, asked: Requests, options: Mapping[str, Any]) -> dict[str, Any]:
     """What answers depend on beside their rows; pictures are known by their paths. The engine is not loaded yet."""
     visual, sampling = options["visual_tokens"], options["sampling"]
     plain = {

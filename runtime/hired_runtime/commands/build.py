@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import time
 from pathlib import Path
@@ -12,11 +11,17 @@ from hired_edge import strict
 from hired_edge.budget import parse_budget
 from hired_edge.bundle import Bundle
 from hired_edge.engine_check import Machine
-from hired_edge.engine_record import EngineFile
+from hired_edge.engine_record import RECORD_NAME, EngineFile
 from hired_edge.errors import BundleError, InputError
 from hired_edge.limits import resolve_opening
 from hired_edge.manifest import Graph, Manifest
 from hired_runtime.commands import options
+from hired_runtime.commands.sign import print_signed
+from hired_runtime.trt import engines_folder
+from hired_runtime.trust.hash_cache import cached_hashes
+from hired_runtime.trust.keys import load_private_key
+from hired_runtime.trust.signatures import trusted
+from hired_runtime.user_cache import cache_folder
 
 help = "build TensorRT engines from a bundle's graphs"
 
@@ -36,15 +41,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--force", action="store_true", help="replace engines that are there")
     parser.add_argument("--clean", action="store_true", help="remove every engine from the bundle, and build none")
+    parser.add_argument("--sign-key", metavar="KEY", help="sign the engines with this Ed25519 private key (a board's)")
     parser.add_argument("--json", action="store_true", help="print engine.json as one line at the end")
 
 
 def run(args: argparse.Namespace) -> None:
-    bundle = Bundle.open(args.bundle, on_bytes=options.verification_bar(args.bundle))
+    keys = options.public_keys(args)
+    sign_key = None if args.sign_key is None else load_private_key(args.sign_key)
+    with cached_hashes() as hash_file:
+        bundle = Bundle.open(
+            args.bundle,
+            on_bytes=options.verification_bar(args.bundle, keys),
+            hash_file=hash_file,
+            check=trusted(keys),
+            engines=False,
+        )
     from hired_runtime.trt import build_bundle, device, module, progress  # cheap: TensorRT comes with module.load
 
     if args.clean:
-        print(f"removed {build_bundle.remove_engines(bundle) / 1e6:.1f} MB of engines from {bundle.root}")
+        with engines_folder.locked(bundle.root):
+            print(f"removed {build_bundle.remove_engines(bundle) / 1e6:.1f} MB of engines from {bundle.root}")
         return
     manifest = bundle.manifest
     graphs = chosen_graphs(manifest, args.visual_tokens)
@@ -72,11 +88,14 @@ def run(args: argparse.Namespace) -> None:
         print(f"engine   {engine.file} {engine.bytes / 1e6:.1f} MB in {now - started:.1f} s", flush=True)
         started = now
 
-    record = build_bundle.build_bundle(bundle, library, plan, told, progress.line, on_built)
-    if record.device is not None:
-        record = build_bundle.check_engines(bundle, plan, record)
-    print(f"golden   {_outcome(record.check)}")
-    print(f"engines  {plan.folder(bundle)}")
+    with engines_folder.locked(bundle.root):
+        record = build_bundle.build_bundle(bundle, library, plan, told, progress.line, on_built)
+        if record.device is not None:
+            record = build_bundle.check_engines(bundle, plan, record)
+        print(f"golden   {_outcome(record.check)}")
+        print(f"engines  {plan.folder(bundle)}")
+        if sign_key is not None and (record.check is None or record.check.result == "passed"):
+            print_signed(plan.folder(bundle) / RECORD_NAME, strict.dumps(record).encode(), sign_key)
     print(f"log      {log_file}")
     if args.timing_cache and not library.timing_cache:
         print(f"note     {library.name} has no timing cache: {args.timing_cache} is neither read nor written")
@@ -123,11 +142,6 @@ def parse_size(text: str) -> int:
     if match is None or int(match[1]) == 0:
         raise InputError(f"--workspace {text!r}", expected="a size", fix="write it as 2GiB or 512MiB")
     return int(match[1]) * _UNITS[match[2]]
-
-
-def cache_folder() -> Path:
-    """Where logs and timing caches lie: never in a bundle."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hired-edge"
 
 
 def _outcome(check: object) -> str:

@@ -29,13 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     asked = options.request_options(args)
     Request((), **asked)  # refuses what is none, before anything is opened
-    pictures = tuple(map(read, args.image))
+    pictures, keys = tuple(map(read, args.image)), options.public_keys(args)
     model = hired_runtime.open(
         args.bundle,
         visual_tokens=args.visual_tokens,
         threads=options.positive("--threads", args.threads),
         backend=args.backend,
-        on_bytes=options.verification_bar(args.bundle),
+        public_keys=keys,
+        on_bytes=options.verification_bar(args.bundle, keys),
     )
     try:
         talk = Conversation(model, asked, pictures, remember=not args.no_history)

@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> None:
         options.positive(f"--{name.replace('_', '-')}", getattr(args, name))
     check_extra()
     backend = backends.choose(args.bundle, args.backend)
-    folder = Path(args.report)
+    folder, keys = Path(args.report), options.public_keys(args)
     with bar() as on_picture:
         result = evaluate(
             args.bundle,
@@ -87,7 +87,8 @@ def run(args: argparse.Namespace) -> None:
             report=folder,
             restart=args.restart,
             on_picture=on_picture,
-            on_bytes=options.verification_bar(args.bundle),
+            public_keys=keys,
+            on_bytes=options.verification_bar(args.bundle, keys),
         )
     content = write(result, folder)
     print_bad_rows(result)

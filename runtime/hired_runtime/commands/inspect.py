@@ -14,6 +14,8 @@ from hired_edge.errors import InputError
 from hired_edge.manifest import Manifest
 from hired_edge.planner.config import model_shape, read_config
 from hired_runtime.commands import options
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
 
 if TYPE_CHECKING:
     from hired_runtime.measured_memory import Comparison
@@ -33,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    manifest = read_manifest(Path(args.bundle))
+    keys = options.public_keys(args)
+    manifest = read_manifest(Path(args.bundle), trusted(keys))
     if args.measure is None and args.visual_tokens is not None:
         raise InputError(
             "--visual-tokens without --measure",
@@ -41,7 +44,7 @@ def run(args: argparse.Namespace) -> None:
             fix="add --measure CHECKPOINT-OR-CONFIG, or leave it out",
         )
     if args.measure is not None:
-        measured = _measured(args)
+        measured = _measured(args, keys)
         if args.json:
             options.print_json(dataclasses.asdict(measured))
         else:
@@ -52,11 +55,11 @@ def run(args: argparse.Namespace) -> None:
         print(describe(manifest))
 
 
-def _measured(args: argparse.Namespace) -> Comparison:
+def _measured(args: argparse.Namespace, keys: tuple[PublicKey, ...] | None) -> Comparison:
     from hired_runtime.measured_memory import Job, compare, idle_bytes  # pictures, and an engine in other processes
 
     check_onnxruntime()
-    return compare(model_shape(read_config(args.measure)), Job(args.bundle, args.visual_tokens), idle_bytes())
+    return compare(model_shape(read_config(args.measure)), Job(args.bundle, args.visual_tokens, keys), idle_bytes())
 
 
 def compared(comparison: Comparison) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from hired_edge.bundle import bundle_bytes, read_manifest
 from hired_edge.errors import InputError
+from hired_edge.hashing import OnBytes
 from hired_edge.packing import NEWLINES
 from hired_edge.policies import POLICIES
 from hired_edge.selection import PARTITIONS, Selection
@@ -18,10 +18,33 @@ from hired_runtime import backends
 from hired_runtime.positions import POSITIONS
 from hired_runtime.sampling import SamplingOptions
 from hired_runtime.text import StopStrings
+from hired_runtime.trust.keys import PublicKey, load_public_key
+from hired_runtime.trust.signatures import trusted
 
 
 def add_bundle(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help="a folder that hired-edge export wrote")
+    add_signature(parser)
+
+
+def add_signature(parser: argparse.ArgumentParser) -> None:
+    """Whose signature a bundle must have; `public_keys` reads it."""
+    parser.add_argument(
+        "--require-signature",
+        action="append",
+        metavar="PUBLIC-KEY",
+        help="the bundle, and engines that are used, must be signed by this key; may be repeated: any of them will do",
+    )
+
+
+def public_keys(args: argparse.Namespace) -> tuple[PublicKey, ...] | None:
+    """The keys of `add_signature`; None = no signature is asked for.
+
+    Raises:
+        InputError: a file that is no Ed25519 public key.
+    """
+    paths = args.require_signature
+    return None if paths is None else tuple(load_public_key(path) for path in paths)
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
@@ -86,18 +109,24 @@ def request_options(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def verification_bar(bundle: str) -> Callable[[int], None] | None:
-    """A progress line on stderr while a bundle is hashed, if anyone is looking and it takes a while."""
+def verification_bar(bundle: str, keys: tuple[PublicKey, ...] | None) -> OnBytes | None:
+    """As `bytes_bar`, while a bundle is hashed that must be signed by one of the keys."""
     if not sys.stderr.isatty():
         return None
-    total, done = max(1, bundle_bytes(read_manifest(Path(bundle)))), 0
+    return bytes_bar("verifying", bundle_bytes(read_manifest(Path(bundle), trusted(keys))))
+
+
+def bytes_bar(word: str, total: int) -> OnBytes | None:
+    """A progress line on stderr until `total` bytes are done, if anyone is looking and it takes a while."""
+    if not sys.stderr.isatty() or total <= 2**28:  # less is done in a blink
+        return None
+    done = 0
 
     def on_bytes(count: int) -> None:
         nonlocal done
         done += count
-        if total > 2**28:  # less is hashed in a blink
-            end = "\r\033[K" if done >= total else ""
-            print(f"\rverifying {100 * done // total:3d} %{end}", end="", file=sys.stderr, flush=True)
+        end = "\r\033[K" if done >= total else ""
+        print(f"\r{word} {100 * done // total:3d} %{end}", end="", file=sys.stderr, flush=True)
 
     return on_bytes
 

@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="B,...",
         help="each in a process of its own (default: 100%%,40%%,20%%)",
     )
+    options.add_signature(parser)
     options.add_policy(parser)
     options.add_backend(parser)
     parser.add_argument(
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
         warmup=args.warmup,
         iterations=args.iterations,
         power=args.power,
+        public_keys=options.public_keys(args),
     )
     folder = Path(args.output)
     report.check_folder(folder)

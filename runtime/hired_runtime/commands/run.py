@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     request = Request(question(args.prompt, len(args.image)), args.image, **options.request_options(args))
+    keys = options.public_keys(args)
     # The cache is sized by what is asked for, not by what was exported.
     model = hired_runtime.open(
         args.bundle,
@@ -32,7 +33,8 @@ def run(args: argparse.Namespace) -> None:
         images=max(1, len(args.image)),
         threads=options.positive("--threads", args.threads),
         backend=args.backend,
-        on_bytes=options.verification_bar(args.bundle),
+        public_keys=keys,
+        on_bytes=options.verification_bar(args.bundle, keys),
     )
     generation = model.pipeline.generate(request)
     if args.stream:

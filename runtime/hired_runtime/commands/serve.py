@@ -5,23 +5,30 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import math
 import os
 import sys
 import warnings
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 import hired_runtime
 from hired_edge.bundle import read_manifest
 from hired_edge.errors import InputError
+from hired_edge.hashing import OnBytes
 from hired_edge.manifest import Manifest
 from hired_edge.policies import POLICIES, policy_named
 from hired_edge.selection import check_needs
 from hired_runtime.commands import options
 from hired_runtime.pictures import MAX_PIXELS
 from hired_runtime.request import Request
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
+
+if TYPE_CHECKING:
+    from hired_runtime.serving.settings import ServerSettings
 
 help = "answer over HTTP as OpenAI's API does, and show a page"
 
@@ -68,47 +75,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shutdown-timeout", type=int, default=30, metavar="S", help="for running answers, seconds (default: 30)"
     )
+    parser.add_argument(
+        "--watchdog",
+        type=int,
+        default=600,
+        metavar="S",
+        help="end the process if one prompt or step takes longer, seconds; 0 = never (default: 600)",
+    )
     parser.add_argument("--verbose", action="store_true", help="a line on stderr for each request")
 
 
 def run(args: argparse.Namespace) -> None:
     from hired_runtime.serving.app import create_app  # the `serve` extra
     from hired_runtime.serving.engine import Engine
-    from hired_runtime.serving.media import MediaLimits
     from hired_runtime.serving.server import Server, address_of, bound_socket
-    from hired_runtime.serving.settings import ServerSettings
 
-    for name in ("batch", "images", "pictures", "queue", "max_body_mb", "max_pixels", "threads", "shutdown_timeout"):
-        options.positive(f"--{name.replace('_', '-')}", getattr(args, name))
-    if args.max_pixels > MAX_PIXELS:
-        raise InputError(f"--max-pixels {args.max_pixels}", expected=f"at most {MAX_PIXELS}", fix="pass a smaller one")
-    Request(messages=[], policy=args.policy, visual_tokens=args.visual_tokens)  # refuses what cannot be together
-    key, folder = api_key(args.api_key), Path(args.bundle)
-    manifest = read_manifest(folder)
-    check_needs(policy_named(args.policy), keys=manifest.vision.keys is not None)
-    settings = ServerSettings(
-        model_name=args.model_name or folder.resolve().name,
-        created=int((folder / "manifest.json").stat().st_mtime),
-        policy=args.policy,
-        api_key=key,
-        media=MediaLimits(args.max_body_mb * _MIB, args.max_pixels, media_path(args.allowed_media_path)),
-        max_body_bytes=args.max_body_mb * _MIB,
-    )
+    keys = options.public_keys(args)
+    manifest, settings = checked(args, api_key(args.api_key), keys)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     warnings.filterwarnings("ignore", module=r"PIL\.")  # or strangers' pictures could fill the log
-    with bound_socket(args.host, args.port, key=key is not None) as listening:
-        rows = args.batch or min(_ROWS, manifest.limits.batch)
-        model = hired_runtime.open(
-            args.bundle,
-            visual_tokens=args.visual_tokens,
-            batch=rows,
-            images=args.images,
-            pictures=args.pictures or remembered(manifest, rows),
-            threads=args.threads,
-            spinning=False,  # the event loop and the decoding of pictures need the cores too
-            backend=args.backend,
-            on_bytes=options.verification_bar(args.bundle),
-        )
+    with bound_socket(args.host, args.port, key=settings.api_key is not None) as listening:
+        model = opened(args, manifest, keys, options.verification_bar(args.bundle, keys))
         engine = Engine(model, queue=args.queue)
         address = address_of(listening)
 
@@ -116,28 +103,97 @@ def run(args: argparse.Namespace) -> None:
             print(f"{settings.model_name} is served at {address}/v1, with a page at {address}/", flush=True)
 
         try:
-            Server(
+            server = Server(
                 create_app(engine, settings),
                 engine,
                 settings,
                 shutdown_timeout_s=args.shutdown_timeout,
+                watchdog_s=args.watchdog or math.inf,
                 verbose=args.verbose,
                 on_started=say,
-            ).run(sockets=[listening])
+            )
+            server.run(sockets=[listening])
         finally:
             ended = engine.close(_LAST_STEP_S)
+        if server.stuck:
+            _leave(
+                os.EX_SOFTWARE,
+                f"the engine has not come back for {args.watchdog} s (--watchdog); the process ends, to start again",
+            )
         if not ended:
-            _leave()
+            _leave(os.EX_OK, "the engine was still busy; it was not waited for")
 
 
-def _leave() -> NoReturn:
-    """Ends the process as asked, though the engine's thread is in the middle of a library that cannot be stopped."""
-    logging.getLogger(__name__).warning("the engine was still busy; it was not waited for")
+def checked(
+    args: argparse.Namespace, key: str | None, keys: tuple[PublicKey, ...] | None
+) -> tuple[Manifest, ServerSettings]:
+    """The bundle's manifest and how requests are taken, if these options can be together; nothing is opened yet.
+
+    Args:
+        key: that clients must show.
+        keys: whose signature the bundle must have; None = nobody's.
+
+    Raises:
+        HiredEdgeError: an option or a bundle that cannot be used.
+        ModuleNotFoundError: the `serve` extra is not installed.
+    """
+    from hired_runtime.serving.media import MediaLimits
+    from hired_runtime.serving.settings import ServerSettings
+
+    for name in ("batch", "images", "pictures", "queue", "max_body_mb", "max_pixels", "threads", "shutdown_timeout"):
+        options.positive(f"--{name.replace('_', '-')}", getattr(args, name))
+    options.positive("--watchdog", args.watchdog or None)
+    if args.max_pixels > MAX_PIXELS:
+        raise InputError(f"--max-pixels {args.max_pixels}", expected=f"at most {MAX_PIXELS}", fix="pass a smaller one")
+    Request(messages=[], policy=args.policy, visual_tokens=args.visual_tokens)  # refuses what cannot be together
+    folder = Path(args.bundle)
+    manifest = read_manifest(folder, trusted(keys))
+    check_needs(policy_named(args.policy), keys=manifest.vision.keys is not None)
+    return manifest, ServerSettings(
+        model_name=args.model_name or folder.resolve().name,
+        created=int((folder / "manifest.json").stat().st_mtime),
+        policy=args.policy,
+        api_key=key,
+        media=MediaLimits(args.max_body_mb * _MIB, args.max_pixels, media_path(args.allowed_media_path)),
+        max_body_bytes=args.max_body_mb * _MIB,
+    )
+
+
+def opened(
+    args: argparse.Namespace,
+    manifest: Manifest,
+    keys: tuple[PublicKey, ...] | None,
+    on_bytes: OnBytes | None = None,
+) -> hired_runtime.Model:
+    """Opens the bundle as a server does. Raises as `hired_runtime.open`."""
+    rows = rows_at_once(args, manifest)
+    return hired_runtime.open(
+        args.bundle,
+        visual_tokens=args.visual_tokens,
+        batch=rows,
+        images=args.images,
+        pictures=args.pictures or remembered(manifest, rows),
+        threads=args.threads,
+        spinning=False,  # the event loop and the decoding of pictures need the cores too
+        backend=args.backend,
+        public_keys=keys,
+        on_bytes=on_bytes,
+    )
+
+
+def rows_at_once(args: argparse.Namespace, manifest: Manifest) -> int:
+    """Answers that run side by side."""
+    return args.batch or min(_ROWS, manifest.limits.batch)
+
+
+def _leave(status: int, words: str) -> NoReturn:
+    """Ends the process though the engine's thread may be in the middle of a library that cannot be stopped."""
+    logging.getLogger(__name__).warning(words)
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
             stream.flush()
-    os._exit(0)
+    os._exit(status)
 
 
 def remembered(manifest: Manifest, rows: int) -> int:

@@ -24,13 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     picture = load_picture(args.image)
     request = Request((), [picture], args.visual_tokens, policy=args.policy, alpha=args.alpha, newlines=args.newlines)
+    keys = options.public_keys(args)
     model = hired_runtime.open(
         args.bundle,
         visual_tokens=args.visual_tokens,
         images=1,
         threads=options.positive("--threads", args.threads),
         backend=args.backend,
-        on_bytes=options.verification_bar(args.bundle),
+        public_keys=keys,
+        on_bytes=options.verification_bar(args.bundle, keys),
     )
     (selection,) = model.pipeline.look(request)
     rules = model.pipeline.manifest.vision.preprocess

@@ -93,10 +93,12 @@ class Record:
 
     def _take(self, row: Any, _: int) -> bool:
         match row:
-            case {"line": int(at), "visual_tokens": int(visual), "text": str(text), **key} if key.keys() == set(
-                Key._fields
-            ):
+            case {"line": int(at), "visual_tokens": int(visual), "text": str(text), **key} if _is_key(key):
                 self.answers[at, Key(**key)] = text, visual
                 return True
             case _:
                 return False
+
+
+def _is_key(fields: dict[str, Any]) -> bool:
+    return fields.keys() == set(Key._fields) and all(isinstance(each, str | None) for each in fields.values())

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from hired_edge import __version__
 from hired_edge.budget import Budget
-from hired_edge.bundle import OnBytes, read_manifest
+from hired_edge.bundle import read_manifest
 from hired_edge.errors import CheckpointError, HiredEdgeError, InputError, LimitError, NoSelectionError
+from hired_edge.hashing import OnBytes
 from hired_edge.limits import check_request, resolve_opening
 from hired_edge.manifest import Manifest
 from hired_edge.questions import BadRow, Question, check_any_good, read_dataset
@@ -23,6 +24,8 @@ from hired_runtime.evaluation.record import Identity, Record
 from hired_runtime.evaluation.result import Evaluation
 from hired_runtime.evaluation.settings import Key, Setting
 from hired_runtime.prompt import EncodedPrompt, question
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
 
 BATCH = 8
 OnPicture = Callable[[int, int, int], None]
@@ -39,6 +42,7 @@ def evaluate(
     batch: int | None = None,
     threads: int | None = None,
     backend: str | None = None,
+    public_keys: Sequence[PublicKey] | None = None,
     report: str | os.PathLike[str] | None = None,
     restart: bool = False,
     resamples: int = RESAMPLES,
@@ -57,7 +61,7 @@ def evaluate(
         metric: a name in `METRICS`.
         max_new_tokens: of an answer; None = as exported.
         batch: rows at once; None = up to 8, as far as the bundle allows.
-        threads, backend: of the engine, where it is opened here; see `hired_runtime.open`.
+        threads, backend, public_keys: where it is opened here; see `hired_runtime.open`.
         report: a folder whose `answers.jsonl` keeps what is answered; a later call goes on from it. None = nothing is
             written.
         restart: do not go on: throw away what that file holds, and an earlier report in `report`.
@@ -76,7 +80,7 @@ def evaluate(
         raise InputError("no setting to evaluate", expected="at least one", fix="pass a policy and a budget")
     rows = read_dataset(Path(dataset))
     check_scorable(metric, rows.questions)
-    opened = _opened(model, settings, max_new_tokens, batch, threads, backend, on_bytes)
+    opened = _opened(model, settings, max_new_tokens, batch, threads, backend, public_keys, on_bytes)
     pipeline = opened.pipeline
     new_tokens = opened.limits.new_tokens if max_new_tokens is None else max_new_tokens
     size = min(opened.limits.batch, BATCH if batch is None else batch)
@@ -169,11 +173,12 @@ def _opened(
     batch: int | None,
     threads: int | None,
     backend: str | None,
+    public_keys: Sequence[PublicKey] | None,
     on_bytes: OnBytes | None,
 ) -> models.Model:
     """The model, opened for the largest budget if it is not; everything that can be refused is refused first."""
     given = isinstance(model, models.Model)
-    manifest = model.pipeline.manifest if given else read_manifest(Path(model))
+    manifest = model.pipeline.manifest if given else read_manifest(Path(model), trusted(public_keys))
     limits = model.limits if given else manifest.limits
     largest, rules = _largest(settings, manifest), manifest.vision.tiling
     for setting in settings:
@@ -187,7 +192,14 @@ def _opened(
         return model
     rows = min(BATCH, opening.batch) if batch is None else batch
     return models.open(
-        model, visual_tokens=largest, batch=rows, images=1, threads=threads, backend=backend, on_bytes=on_bytes
+        model,
+        visual_tokens=largest,
+        batch=rows,
+        images=1,
+        threads=threads,
+        backend=backend,
+        public_keys=public_keys,
+        on_bytes=on_bytes,
     )
 
 

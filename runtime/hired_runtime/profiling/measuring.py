@@ -19,6 +19,8 @@ from hired_runtime.profiling.memory import MemorySampler
 from hired_runtime.profiling.schema import Load, Memory, Visual
 from hired_runtime.prompt import question
 from hired_runtime.request import Request
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Job:
     backend: str | None
     warmup: int
     iterations: int
+    public_keys: tuple[PublicKey, ...] | None = None
 
     @property
     def request(self) -> Request:
@@ -113,7 +116,7 @@ def measure(job: Job, report: Callable[[str], None]) -> Measured:
 
 
 def _load(job: Job, report: Callable[[str], None]) -> tuple[models.Model, Load]:
-    total = bundle_bytes(read_manifest(Path(job.bundle)))
+    total = bundle_bytes(read_manifest(Path(job.bundle), trusted(job.public_keys)))
     start = verified = time.perf_counter()
     done = shown = 0
     report("loading")
@@ -132,6 +135,8 @@ def _load(job: Job, report: Callable[[str], None]) -> tuple[models.Model, Load]:
         images=len(job.images),
         threads=job.threads,
         backend=job.backend,
+        public_keys=job.public_keys,
+        rehash=True,  # every budget opens as the first one does
         on_bytes=on_bytes,
     )
     end = time.perf_counter()

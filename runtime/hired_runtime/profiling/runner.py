@@ -38,6 +38,8 @@ from hired_runtime.profiling.schema import (
     Versions,
 )
 from hired_runtime.profiling.spread import statistics_of
+from hired_runtime.trust.keys import PublicKey
+from hired_runtime.trust.signatures import trusted
 
 NEW_TOKENS = 32
 """Of an answer, where nothing else is asked for and the bundle allows it."""
@@ -62,6 +64,7 @@ class Plan:
         backend: see `hired_runtime.open`.
         warmup, iterations: requests before the first that is timed, and those that are.
         power: whether a Jetson's power is measured along.
+        public_keys: see `hired_runtime.open`.
 
     Raises:
         InputError: a number or an option out of its range.
@@ -81,6 +84,7 @@ class Plan:
     warmup: int = 3
     iterations: int = 10
     power: bool = False
+    public_keys: tuple[PublicKey, ...] | None = None
 
     def __post_init__(self) -> None:
         for name, least in {"warmup": 0, "iterations": 1, "batch": 1, "new_tokens": 1, "threads": 1}.items():
@@ -111,7 +115,7 @@ def profile(plan: Plan, on_step: OnStep | None = None) -> Profile:
         HiredEdgeError: something is asked that the bundle was not exported for, before anything is loaded; a picture, a
             prompt or a bundle that cannot be used; a process that died; `power` where there is none.
     """
-    manifest = read_manifest(plan.bundle)
+    manifest = read_manifest(plan.bundle, trusted(plan.public_keys))
     budgets = [parse_budget(budget) for budget in plan.budgets]
     new_tokens = min(NEW_TOKENS, manifest.limits.new_tokens) if plan.new_tokens is None else plan.new_tokens
     _check_limits(plan, manifest, budgets, new_tokens)
@@ -198,6 +202,7 @@ def _job(plan: Plan, budget: Budget, new_tokens: int) -> Job:
         backend=plan.backend,
         warmup=plan.warmup,
         iterations=plan.iterations,
+        public_keys=plan.public_keys,
     )
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from hired_edge.bundle import Bundle
-from hired_edge.engine_check import Machine, check_engine_files, read_engines
+from hired_edge.engine_check import Machine, checked_engine, machine_folder, read_engines
 from hired_edge.errors import InputError
 from hired_edge.limits import Limits
-from hired_edge.manifest import ENGINES_FOLDER, Manifest
+from hired_edge.manifest import Manifest
 from hired_runtime.backend import Backend
+from hired_runtime.room import room_told
 from hired_runtime.trt import log, module
 from hired_runtime.trt.addresses import VisionAddresses
 from hired_runtime.trt.cuda import Cuda
@@ -46,22 +47,33 @@ def load(bundle: Bundle, limits: Limits) -> Backend:
             fix="pass --backend onnxruntime",
         )
     machine = Machine(library.name, library.version, device.sm)
-    record = read_engines(bundle.root, bundle.manifest.files, machine)
+    record = read_engines(bundle.root, bundle.manifest.files, machine, bundle.check)
     opening = choose(record, bundle.manifest, limits, bundle.root)
-    check_engine_files(bundle.root, machine, (opening.vision, opening.language))
-    return _put_together(bundle, limits, library, device, opening, bundle.root / ENGINES_FOLDER / machine.folder)
+    folder = machine_folder(bundle.root, machine)
+    with (  # both, before either is deserialised
+        checked_engine(folder, opening.vision, bundle.root) as vision,
+        checked_engine(folder, opening.language, bundle.root) as language,
+    ):
+        return _put_together(bundle, limits, library, device, opening, folder, vision, language)
 
 
 def _put_together(
-    bundle: Bundle, limits: Limits, library: Library, device: Device, opening: Opening, folder: Path
+    bundle: Bundle,
+    limits: Limits,
+    library: Library,
+    device: Device,
+    opening: Opening,
+    folder: Path,
+    vision_content: memoryview,
+    language_content: memoryview,
 ) -> Backend:
     manifest, cuda = bundle.manifest, Cuda()
-    with contextlib.ExitStack() as failed:
+    with contextlib.ExitStack() as failed, room_told(manifest, limits, cuda.memory()[0]):
         failed.callback(cuda.close)
         errors = log.LastErrors()
         loader = Loader(library, cuda, log.logger(library.trt, errors, None), errors, bundle.root)
-        vision = loader.load(folder / opening.vision.file, vision_tensors(manifest))
-        language = loader.load(folder / opening.language.file, language_tensors(manifest, opening))
+        vision = loader.load(folder / opening.vision.file, vision_content, vision_tensors(manifest))
+        language = loader.load(folder / opening.language.file, language_content, language_tensors(manifest, opening))
         names = opening.addresses.rules.names
         if manifest.text.cache == "in_place":
             language.check_aliases(dict(zip(names.present, names.past, strict=True)))

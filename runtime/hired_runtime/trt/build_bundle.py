@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from hired_edge.manifest import ENGINES_FOLDER, Graph
 from hired_runtime import golden
 from hired_runtime.backend import Backend
 from hired_runtime.trt.build_engine import BuildOptions, build_engine
+from hired_runtime.trt.engines_folder import put_in_place, remove, written
 from hired_runtime.trt.module import Library
 from hired_runtime.trt.profiles import PREFILL, Profile, language_profiles, longest_prompt, vision_profiles
 from hired_runtime.trt.progress import OnProgress
@@ -74,7 +75,7 @@ def build_bundle(
             expected="no engines for this machine yet",
             fix=f"use them, or run: {rebuild_command(bundle.root, None if _here(options) else options.sm)}",
         )
-    with _written(folder.parent), _put_in_place(folder) as partial:
+    with written(folder.parent), put_in_place(folder) as partial:
         engines = []
         for graph in plan.graphs:
             with show(_name(graph)) as on_progress:
@@ -125,6 +126,7 @@ def check_engines(bundle: Bundle, plan: Plan, record: EngineRecord) -> EngineRec
         BundleError: an engine cannot be loaded, or the record cannot be written. Every error, and Ctrl-C, remove the
             engines: nobody has seen what they answer.
     """
+    bundle = replace(bundle, check=None)  # nobody can have signed yet what was just built here
     folder, errors, tolerances, reason = plan.folder(bundle), {}, {}, ""
     lengths = sorted(each.max_sequence_length for each in record.engines if each.max_sequence_length is not None)
     try:
@@ -141,7 +143,7 @@ def check_engines(bundle: Bundle, plan: Plan, record: EngineRecord) -> EngineRec
                 engines.close()
         check = GoldenCheck("failed" if reason else "passed", errors, tolerances, reason)
         checked = replace(record, check=check)
-        with _written(folder), whole(folder / RECORD_NAME) as partial:
+        with written(folder), whole(folder / RECORD_NAME) as partial:
             partial.write_text(strict.dumps(checked), encoding="utf-8")
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -169,18 +171,10 @@ def remove_engines(bundle: Bundle) -> int:
         BundleError: it cannot be removed.
     """
     folder = bundle.root / ENGINES_FOLDER
-    with _written(folder):
+    with written(folder):
         size = 0 if folder.is_symlink() else sum(path.lstat().st_size for path in folder.rglob("*"))
-        _remove(folder)
+        remove(folder)
     return size
-
-
-def _remove(path: Path) -> None:
-    """A folder with all that is in it, a file, a link itself, or nothing."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _here(options: BuildOptions) -> bool:
@@ -200,36 +194,3 @@ def _profiles(bundle: Bundle, graph: Graph, batch: int) -> tuple[Profile, ...]:
     both = language_profiles(manifest.text, graph.inputs, batch=batch, prompt=prompt, max_sequence_length=slots)
     # TensorRT-RTX stores fp16 weights once a profile (4096 x 4096: 33.6 MB with one, 67.1 MB with two); others once.
     return both if manifest.quantisation.bits < 16 else both[PREFILL:]
-
-
-@contextmanager
-def _put_in_place(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place at the end; if anything is raised, it goes and `folder` stays."""
-    made = not folder.parent.exists()
-    partial, old = (folder.parent / f".{folder.name}.{os.getpid()}.{word}" for word in ("partial", "old"))
-    try:
-        partial.mkdir(parents=True)
-        yield partial
-        if os.path.lexists(folder):  # a file or a link too
-            folder.rename(old)
-        partial.rename(folder)
-    finally:
-        if os.path.lexists(old) and not os.path.lexists(folder):
-            old.rename(folder)
-        for each in (partial, old):
-            with suppress(OSError):
-                _remove(each)
-        if made and not any(folder.parent.glob("*")):
-            shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-@contextmanager
-def _written(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise BundleError(
-            f"{error.filename or folder} cannot be written ({error.strerror or error})",
-            expected="room and the right to write there",
-            fix="free some space, or check its permissions",
-        ) from None

@@ -6,7 +6,6 @@ allocator is needed. Contexts of one backend run one after the other on one stre
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,22 +29,18 @@ class Loader:
         self._runtime: Any = library.trt.Runtime(logger)
         cuda.on_close(self._release)
 
-    def load(self, path: Path, expected: Mapping[str, np.dtype]) -> Engine:
-        """Deserialises a checked file, mapped: its pages are the system's to drop.
+    def load(self, path: Path, content: memoryview, expected: Mapping[str, np.dtype]) -> Engine:
+        """Deserialises what was checked.
 
         Args:
-            path: of the engine.
+            path: of the engine, for messages.
+            content: the bytes that were hashed (`engine_check.checked_engine`).
             expected: every input and output, and its type.
 
         Raises:
             BundleError: TensorRT does not take it, or it has other tensors.
         """
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            view = memoryview(content)
-            try:
-                engine = self._runtime.deserialize_cuda_engine(view)
-            finally:
-                view.release()
+        engine = self._runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise self.refusal(f"{self.library} cannot load {path} ({self.errors.reason()})", "an engine for this GPU")
         self._check_tensors(engine, path, expected)
