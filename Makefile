@@ -10,7 +10,7 @@ DEMO := .venv/.installed
 DEV := .venv-dev/.installed
 DEMO_VENV_LIMIT_MB := 300
 
-.PHONY: help demo test test-all test-page screenshots lint format accuracy newcomer arm64-check gpu-check bench clean
+.PHONY: help demo test test-all test-page screenshots lint format accuracy newcomer arm64-check gpu-check bench fuzz sbom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,8 @@ help:
 	@echo "make arm64-check  install and test in an arm64 userland under qemu (docs/arm64.md; root, half an hour)"
 	@echo "make gpu-check on a machine with an NVIDIA GPU: its tests, doctor, a comparison with PyTorch (docs/gpu.md)"
 	@echo "make bench     this runtime beside llama.cpp and PyTorch on this CPU (docs/performance.md; MINUTES=30)"
+	@echo "make fuzz      100,000 hostile inputs for every reader (docs/reliability.md; FUZZ_ARGS=manifest)"
+	@echo "make sbom      the bill of materials of a board's environment (SYSTEM=jp7; docs/reliability.md)"
 	@echo "make clean     remove what these targets have made"
 
 demo: $(DEMO)
@@ -89,6 +91,19 @@ BENCH_ARGS ?=
 
 bench: $(DEV)
 	@PYTHONPATH=.:export:runtime .venv-dev/bin/python -m benchmarks.cpu --minutes $(MINUTES) $(BENCH_ARGS)
+
+FUZZ_ARGS ?=
+
+fuzz: $(DEV)
+	@.venv-dev/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	.venv-dev/bin/python -m tests.fuzz $(FUZZ_ARGS)
+
+# Beside the wheels that it lists, which are fetched where they are not there.
+SYSTEM ?= jp7
+
+sbom: $(DEV)
+	@[ -n "$$(ls jetson/wheels/$(SYSTEM)/hired_edge-*.whl 2>/dev/null)" ] || .venv-dev/bin/python jetson/wheels.py $(SYSTEM)
+	.venv-dev/bin/python jetson/sbom.py $(SYSTEM)
 
 clean:
 	rm -rf .venv .venv-dev .venv-tests .venv-peers build dist .pytest_cache .ruff_cache .import_linter_cache .hypothesis

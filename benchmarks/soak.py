@@ -4,8 +4,9 @@
 ask about new pictures and known ones, go on with conversations, leave in the middle of an answer, send what is refused,
 and move the page's slider. Every answer of a fixed set that was asked one by one at the start has to come back so.
 Each `--every` seconds the server's resident memory, file descriptors and threads are counted; at the end they are
-counted once more at rest. The run fails if an answer was another one, or if the server at rest has more descriptors
-than it began with, or more threads than it had early in the run: a pool keeps those that it once had.
+counted once more at rest. The run fails if an answer was another one, if memory grew by more than `GROWTH`, or if the server at
+rest has more descriptors than it began with, or more threads than it had early in the run: a pool keeps those that it
+once had.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from hired_runtime.whole import whole
 PAGE, PLOT = ROOT / "docs/reliability.md", ROOT / "docs/soak.png"
 SETTLED = 0.1
 """Of the run, after which what is allocated once is allocated."""
+GROWTH = 0.03
+"""Of resident memory, from once settled to the last tenth, that an allocator may take without a leak."""
 REST_S = 3.0
 """Until connections that clients have left are closed."""
 _PLACE = re.compile(r"(<!-- figures: soak -->\n).*?(<!-- end of figures -->)", re.DOTALL)
@@ -169,6 +172,8 @@ def main() -> int:
     early = settled(found["samples"], "threads")[0]
     most = {"descriptors": found["before"]["descriptors"], "threads": max(early)}
     worse = [name for name, number in most.items() if found["after"][name] > number]
+    memory = [float(np.median(each)) for each in settled(found["samples"], "resident")]
+    worse += ["memory"] if memory[1] > (1 + GROWTH) * memory[0] else []
     if worse:
         raise HiredEdgeError(f"more {' and '.join(worse)} at the end", expected="as many", fix="look for a leak")
     return 0

@@ -91,6 +91,8 @@ fi
 "$venv/bin/python" -c 'import cuda.bindings.runtime, hired_runtime, jinja2, numpy, onnxruntime, PIL.Image, tokenizers'
 "$venv/bin/python" -m compileall -q "$venv"/lib/python3*/site-packages/hired_{edge,runtime}
 "$venv/bin/hired-edge" --version
+# What is installed, as sbom.py has listed it: it stays with the environment, and so in the image.
+if [ -n "$wheels" ] && [ -e "$wheels/sbom.cdx.json" ]; then cp "$wheels/sbom.cdx.json" "$venv/"; fi
 
 # Found, not imported: JetPack 6's TensorRT wants libraries of the board's driver, which a container's build lacks.
 seen=$("$venv/bin/python" - <<'END'

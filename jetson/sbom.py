@@ -11,6 +11,7 @@ comes with JetPack or the base image: TensorRT, CUDA, Ubuntu's packages.
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -46,8 +47,8 @@ def describe(wheels: Sequence[Path], environment: Path, out: Path) -> None:
     """Unpacks the wheels and has cyclonedx-py list them.
 
     Args:
-        environment: a new folder.
-        out: written whole, or not at all: cyclonedx-py checks it before it is written.
+        environment: a new folder, in one that is thrown away.
+        out: written whole, or not at all.
     """
     venv.create(environment, symlinks=True)
     site = sysconfig.get_path("purelib", "venv", {"base": str(environment), "platbase": str(environment)})
@@ -56,11 +57,15 @@ def describe(wheels: Sequence[Path], environment: Path, out: Path) -> None:
             archive.extractall(site)
     options = ["--pyproject", HERE.parent / "pyproject.toml", "--spec-version", "1.6", "--output-format", "JSON"]
     command = [sys.executable, "-m", "cyclonedx_py", "environment", environment / "bin/python", *options]
-    command += ["--output-reproducible", "--validate", "--output-file", out]
+    written = environment.parent / NAME
+    command += ["--output-reproducible", "--validate", "--output-file", written]
     if subprocess.run(list(map(str, command))).returncode:
         raise SystemExit(
             "sbom.py: error: cyclonedx-py has failed; what it said stands above; is cyclonedx-bom installed?"
         )
+    partial = out.with_name(f".{NAME}.partial")
+    shutil.copyfile(written, partial)
+    partial.replace(out)
 
 
 if __name__ == "__main__":

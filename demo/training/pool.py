@@ -1,9 +1,11 @@
-"""Scenes as the model sees them: drawn once, cut as the runtime cuts them, kept in files of `CHUNK` scenes."""
+"""Scenes as the model sees them: drawn once, cut as the runtime cuts them, kept in files of `CHUNK` scenes.
+
+Kept are the pixels, as plain arrays; what is in a scene follows from its seed and number, and is composed again.
+"""
 
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -67,16 +69,15 @@ def make_sample(seed: int, number: int) -> Sample:
     """Draws a scene, compresses it, and cuts it as the runtime does."""
     scene = compose(seed, number)
     picture = Image.open(io.BytesIO(encode(scene))).convert("RGB")
-    tiling = tile(picture.height, picture.width, TILING)
+    tiling = tile(scene.height, scene.width, TILING)
+    return _sample(scene, tiling, base_tile(picture, PREPROCESS), mosaic(picture, tiling, PREPROCESS))
+
+
+def _sample(scene: Scene, tiling: Tiling, base_pixels: NDArray[np.uint8], mosaic_pixels: NDArray[np.uint8]) -> Sample:
     (height, width), (top, _, left, _), side = tiling.resized, tiling.padding, TILING.image_size
     base = _annotate(scene, (side / scene.width, side / scene.height), (0, 0))
     whole = _annotate(scene, (width / scene.width, height / scene.height), (left, top))
-    return Sample(
-        scene,
-        tiling,
-        View(base_tile(picture, PREPROCESS), base),
-        View(mosaic(picture, tiling, PREPROCESS), whole),
-    )
+    return Sample(scene, tiling, View(base_pixels, base), View(mosaic_pixels, whole))
 
 
 def _annotate(scene: Scene, scale: tuple[float, float], offset: tuple[float, float]) -> Annotation:
@@ -105,7 +106,8 @@ def _annotate(scene: Scene, scale: tuple[float, float], offset: tuple[float, flo
 def _write_chunk(path: Path, seed: int, start: int) -> None:
     samples = [make_sample(seed, number) for number in range(start, start + CHUNK)]
     partial = path.with_suffix(".partial")
-    partial.write_bytes(pickle.dumps(samples))
+    with partial.open("wb") as file:
+        np.savez(file, *(pixels for sample in samples for pixels in (sample.base.pixels, sample.mosaic.pixels)))
     partial.replace(path)
 
 
@@ -124,9 +126,14 @@ def load(folder: Path, seed: int, count: int) -> list[Sample]:
     """The first `count` scenes of series `seed`; `ensure` drew them."""
     samples: list[Sample] = []
     for start in range(0, count, CHUNK):
-        samples += pickle.loads(_path(folder, seed, start).read_bytes())  # our own file
+        with np.load(_path(folder, seed, start), allow_pickle=False) as kept:
+            pixels = [kept[f"arr_{index}"] for index in range(2 * CHUNK)]
+        for number in range(start, start + CHUNK):
+            scene = compose(seed, number)
+            views = pixels[2 * (number - start)], pixels[2 * (number - start) + 1]
+            samples.append(_sample(scene, tile(scene.height, scene.width, TILING), *views))
     return samples[:count]
 
 
 def _path(folder: Path, seed: int, start: int) -> Path:
-    return folder / f"scenes-{seed}-{start:06d}.pickle"
+    return folder / f"scenes-{seed}-{start:06d}.npz"

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -238,7 +238,7 @@ class PickledShard:
     def _load(self) -> dict[Any, Any]:
         try:
             state = torch.load(self._path, map_location="cpu", weights_only=True, mmap=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        except (UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
             raise CheckpointError(
                 f"{self._path.name} cannot be read as plain tensors ({str(error).splitlines()[0][:120]})",
                 expected="a state dict that torch.load(weights_only=True) accepts",

@@ -69,12 +69,30 @@ def chat(*texts: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_template_that_wastes_time_or_memory_is_refused_soon(name: str) -> None:
-    begin, peak = time.thread_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(CheckpointError, match="the chat template") as refused:
-        ChatTemplate(BOMBS[name] + END, {}, "<image>").render(chat("Hello"), add_generation_prompt=True)
-    assert len(str(refused.value).splitlines()) == 1
-    assert time.thread_time() - begin < 1.5
+    peak, spent = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, list[float]()
+    while not spent or (min(spent) > 1 and len(spent) < 3):  # a machine may pause, but not three times
+        begin = time.thread_time()
+        with pytest.raises(CheckpointError, match="the chat template") as refused:
+            ChatTemplate(BOMBS[name] + END, {}, "<image>").render(chat("Hello"), add_generation_prompt=True)
+        spent.append(time.thread_time() - begin)
+        assert len(str(refused.value).splitlines()) == 1
+    assert min(spent) < 1.5
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < 200 * 2**10  # KiB
+
+
+def test_a_pause_of_the_machine_is_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A faked clock: half a minute passes in the middle of an ordinary template, as a hypervisor may take it."""
+    passed = iter((0.0, 0.001, 30.0))
+    last = [0.0]
+
+    def clock() -> float:
+        last[0] = next(passed, last[0] + 1e-5)
+        return last[0]
+
+    template = ChatTemplate(END, {}, "<image>")
+    monkeypatch.setattr("hired_runtime.template_meter.time.thread_time", clock)
+    assert template.render(chat("Hello", "you"), add_generation_prompt=True) == "Helloyou"
+    assert last[0] > 30
 
 
 def test_a_long_conversation_is_none_of_them() -> None:

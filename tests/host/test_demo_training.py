@@ -40,6 +40,21 @@ def painted(boxes: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.array(inside).reshape(len(boxes), height, 4, width, 4).mean(axis=(2, 4))
 
 
+def test_scenes_that_were_kept_are_those_that_were_drawn(
+    samples: list[pool.Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "CHUNK", 3)
+    pool.ensure(tmp_path, 3, 5, workers=1)
+    kept = pool.load(tmp_path, 3, 5)
+    assert [sample.scene for sample in kept] == [sample.scene for sample in samples[:5]]
+    for one, other in zip(kept, samples, strict=False):
+        assert one.tiling == other.tiling
+        for view, drawn in ((one.base, other.base), (one.mosaic, other.mosaic)):
+            np.testing.assert_array_equal(view.pixels, drawn.pixels)
+            for name, values in vars(drawn.annotation).items():
+                np.testing.assert_array_equal(getattr(view.annotation, name), values)
+
+
 def test_labels_are_what_painting_the_boxes_says(samples: list[pool.Sample]):
     seen_digits = 0
     for sample in samples:

@@ -167,18 +167,19 @@ class _Run:
     def _pass(self, dispatch: Dispatch, units: Sequence[Unit], number: int) -> None:
         with contextlib.closing(dispatch.run(units, ahead=number < TOGETHER)) as said:
             for each in said:
-                self._take(each)
+                self._take(each, alone=number >= TOGETHER)
 
-    def _take(self, said: Said) -> None:
+    def _take(self, said: Said, *, alone: bool) -> None:
         self._begin(said.engine)
         for row, line in said.lines:
             self._folder.add(said.part, row, line)
         if said.lines:
             self._show(self._folder.held + self._folder.errors, self._count, self._folder.errors)
-        if said.alone is not None and said.failed is not None:
-            self._failed[said.alone] = said.failed
-        elif said.alone is not None and not said.lines:
-            self._tries[said.alone] += 1
+        if alone and said.alone is not None:
+            if said.failed is not None:
+                self._failed[said.alone] = said.failed
+            elif not said.lines:
+                self._tries[said.alone] += 1
 
     def _begin(self, engine: str) -> None:
         if self._engine is None:

@@ -150,8 +150,8 @@ class Worker:
         done: list[tuple[int, dict[str, Any]]] = []
         size, said_at = 0, time.monotonic()
         try:
-            rows = read_part(Path(self._job.requests), unit.part)
-            asked = rows if unit.rows is None else [row for row in rows if row.number in set(unit.rows)]
+            wanted = set(unit.part.rows if unit.rows is None else unit.rows)
+            asked = [row for row in read_part(Path(self._job.requests), unit.part) if row.number in wanted]
             for row, line in lines(self._model.pipeline, together(asked), self._job.options):
                 done.append((row, line))
                 size += len(json.dumps(line))

@@ -1,0 +1,1 @@
+"""Good inputs -> nearly good ones, each by its form. Everything is decided by the `Random` that is given."""
