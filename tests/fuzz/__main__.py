@@ -36,7 +36,7 @@ def main() -> int:
                 _report(outcome, args)
                 return 1
             rows[name] = row(name, outcome.figures)
-            print(", ".join(f"{value} {head}" for head, value in zip(("", "inputs"), rows[name][:2], strict=True)))
+            print(f"{name}: {outcome.figures.inputs} inputs, no finding", flush=True)
     except KeyboardInterrupt:
         _clear()
         print("interrupted", file=sys.stderr)

@@ -11,6 +11,7 @@ import argparse
 import ctypes
 import faulthandler
 import gc
+import importlib
 import os
 import re
 import resource
@@ -21,6 +22,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from tests.fuzz.slot import MOST_BYTES, Figures, Slot
 from tests.fuzz.surface import Feed, Surface, corpus, fed, surface
@@ -106,7 +108,7 @@ def seeded(worker: Worker, chosen: Surface, pool: list[bytes], seed: int) -> Non
 
 def with_atheris(worker: Worker, chosen: Surface, pool: list[bytes], seed: int) -> None:
     """libFuzzer's loop. Its own mutator has a say in a quarter of all inputs."""
-    import atheris
+    atheris = _atheris()
 
     def mutated(data: bytes, most: int, chance: int) -> bytes:
         random = Random(chance)
@@ -141,11 +143,14 @@ def opened(name: str, folder: Path, engine: str) -> tuple[Surface, Feed]:
     if engine == "seeded":
         chosen = surface(name)
         return chosen, chosen.opened(folder)
-    from atheris.import_hook import instrument_imports
-
-    with instrument_imports(include=INSTRUMENTED):
+    with _atheris().instrument_imports(include=INSTRUMENTED):
         chosen = surface(name)
         return chosen, chosen.opened(folder)
+
+
+def _atheris() -> Any:
+    """The extra `fuzz`'s, which the development environment goes without."""
+    return importlib.import_module("atheris")
 
 
 def main() -> None:
