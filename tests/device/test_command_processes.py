@@ -101,11 +101,13 @@ def test_a_reader_that_has_gone_away_is_no_error(options: list[str]) -> None:
 
 def test_help_is_immediate() -> None:
     def seconds() -> float:
-        begin = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "hired_edge", "--help"], check=True, capture_output=True, env=environment()
-        )
-        return time.perf_counter() - begin
+        """Of processor time: other tests run beside this one."""
+        command = [sys.executable, "-m", "hired_edge", "--help"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment())
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return used.ru_utime + used.ru_stime
 
     assert min(seconds() for _ in range(5)) < 0.3
 
