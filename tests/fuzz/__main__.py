@@ -2,7 +2,7 @@
 
 Ends at the first finding with status 1: the input is left in a file, and the command that repeats it is printed. A
 finding is anything that comes out but the project's own errors in one line; a process that dies; an input that takes
-over a second, three times; one that takes more memory than its surface may; memory that grows.
+over a second of processor time, three times; one that takes more memory than its surface may; memory that grows.
 """
 
 from __future__ import annotations

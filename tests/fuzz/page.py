@@ -27,7 +27,7 @@ def row(name: str, found: Figures) -> list[str]:
     return [
         name,
         str(found.inputs),
-        f"{100 * found.taken / max(1, found.inputs):.0f} %",
+        f"{100 * found.taken / max(1, found.inputs):.1f} %",
         f"{found.inputs / max(1e-9, found.spent_ns / 1e9):.0f}",
         f"{found.slowest_ns / 1e6:.1f}",
         *mib,

@@ -17,8 +17,8 @@ from tests.fuzz.slot import Figures, Slot
 from tests.fuzz.surface import ROOT
 from tests.fuzz.worker import ESCAPED, SLOW, SWOLLEN
 
-STUCK_S, STARTING_S = 10.0, 180.0
-"""Without a new input: it hangs."""
+STUCK_S, STARTING_S = 30.0, 180.0
+"""By the clock, without a new input: it hangs."""
 GROWTH_BYTES = 32 * 2**20
 """From a tenth of the inputs to the end; more is a leak (of 380 bytes an input, in 100,000)."""
 _WORDS = {
