@@ -13,12 +13,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from tests.fuzz.slot import Figures, Slot
 from tests.fuzz.surface import ROOT
 from tests.fuzz.worker import ESCAPED, SLOW, SWOLLEN
 
-STUCK_S, STARTING_S = 30.0, 180.0
-"""By the clock, without a new input: it hangs."""
+STUCK_S, STARTING_S = 10.0, 180.0
+"""Of processor time, without a new input: it hangs."""
+WAITING_S = 300.0
+"""By the clock: it waits for what does not come."""
 GROWTH_BYTES = 32 * 2**20
 """From a tenth of the inputs to the end; more is a leak (of 380 bytes an input, in 100,000)."""
 _WORDS = {
@@ -79,7 +83,11 @@ def watched(name: str, arguments: list[str], show: Callable[[Figures], None]) ->
             worker.kill()
             worker.wait()
         figures, text = slot.figures, log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
-        finding = f"an input took over {STUCK_S:.0f} s" if stuck else _finding(worker.returncode, figures)
+        finding = (
+            f"an input took over {STUCK_S:.0f} s, or waited for {WAITING_S:.0f}"
+            if stuck
+            else _finding(worker.returncode, figures)
+        )
         one = stuck or worker.returncode != 0
         return Outcome(name, figures, finding, slot.data if finding and one else None, text if finding else "")
 
@@ -96,7 +104,8 @@ def kept(outcome: Outcome, folder: Path) -> Path | None:
 
 def _wait(worker: subprocess.Popen[bytes], slot: Slot, show: Callable[[Figures], None]) -> bool:
     """Until it ends; whether it had to be ended, which makes it write where it is."""
-    inputs, since = 0, time.monotonic()
+    process = psutil.Process(worker.pid)
+    inputs, since, spent = 0, time.monotonic(), 0.0
     while True:
         try:
             worker.wait(0.5)
@@ -105,9 +114,10 @@ def _wait(worker: subprocess.Popen[bytes], slot: Slot, show: Callable[[Figures],
             pass
         figures = slot.figures
         show(figures)
+        now = sum(process.cpu_times()[:2])
         if figures.inputs != inputs:
-            inputs, since = figures.inputs, time.monotonic()
-        elif time.monotonic() - since > (STUCK_S if figures.begun else STARTING_S):
+            inputs, since, spent = figures.inputs, time.monotonic(), now
+        elif now - spent > (STUCK_S if figures.begun else STARTING_S) or time.monotonic() - since > WAITING_S:
             worker.send_signal(signal.SIGABRT)
             worker.wait(10)
             return True
