@@ -5,17 +5,19 @@ For the benchmark and for tests. Nodes share the machine's processors, whatever 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import psutil
+
+from hired_runtime.ray_batch.cluster import Started, patiently
 
 OBJECTS_BYTES = 100 * 2**20
 _PATIENCE_S = 120
@@ -33,9 +35,10 @@ class Machines:
         """HOST:PORT."""
         return self.inner.address
 
-    def add(self, cpus: int = 1) -> None:
-        """One more node."""
-        self.nodes.append(self.inner.add_node(num_cpus=cpus, object_store_memory=OBJECTS_BYTES))
+    def add(self, cpus: int = 1, gpus: int = 0) -> None:
+        """One more node. GPUs need not be there: Ray counts what it is told."""
+        what = {"num_cpus": cpus, "num_gpus": gpus, "object_store_memory": OBJECTS_BYTES}
+        self.nodes.append(started(lambda: self.inner.add_node(**what)))
 
     def kill(self, number: int) -> None:
         """SIGKILL to every process of a node at once, as if its plug were pulled."""
@@ -49,23 +52,24 @@ class Machines:
         return [pid for pid in _processes(self.nodes[number]) if is_worker(pid)]
 
 
-@contextmanager
-def machines(count: int, cpus: int = 1) -> Iterator[Machines]:
+@contextlib.contextmanager
+def machines(count: int, cpus: int = 1, gpus: int = 0) -> Iterator[Machines]:
     """A head and `count` nodes; nothing of it is left at the end.
 
     Raises:
         ModuleNotFoundError: Ray is not installed.
     """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report these clusters to its makers
     from ray.cluster_utils import Cluster
 
     before = set(_below(os.getpid()))
     folder = tempfile.mkdtemp(prefix="hired-edge-ray-")
     head = {"num_cpus": 0, "object_store_memory": OBJECTS_BYTES, "include_dashboard": False, "temp_dir": folder}
-    inner = Cluster(initialize_head=True, head_node_args=head)
+    inner = started(lambda: Cluster(initialize_head=True, head_node_args=head))
     found = Machines(inner, [])
     try:
         for _ in range(count):
-            found.add(cpus)
+            found.add(cpus, gpus)
         yield found
     finally:
         inner.shutdown()
@@ -74,6 +78,18 @@ def machines(count: int, cpus: int = 1) -> Iterator[Machines]:
             assert time.monotonic() < end, left
             time.sleep(0.1)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def started(start: Callable[[], Started]) -> Started:
+    """What `start` gives, which may be late on a busy machine; nothing is left of what was."""
+    before = set(_below(os.getpid()))
+
+    def clean() -> None:
+        for pid in set(_below(os.getpid())) - before:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    return patiently(start, clean)
 
 
 def is_worker(pid: int) -> bool:

@@ -4,9 +4,9 @@
 ask about new pictures and known ones, go on with conversations, leave in the middle of an answer, send what is refused,
 and move the page's slider. Every answer of a fixed set that was asked one by one at the start has to come back so.
 Each `--every` seconds the server's resident memory, file descriptors and threads are counted; at the end they are
-counted once more at rest. The run fails if an answer was another one, if memory grew by more than `GROWTH`, or if the server at
-rest has more descriptors than it began with, or more threads than it had early in the run: a pool keeps those that it
-once had.
+counted once more at rest. The run fails if an answer was another one, if memory grew by more than `GROWTH`, or if the
+server at rest has more descriptors than it began with, or more threads than it had early in the run: a pool keeps those
+that it once had.
 """
 
 from __future__ import annotations

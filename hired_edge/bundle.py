@@ -120,8 +120,8 @@ def read_manifest(root: Path, check: CheckDocument | None = None) -> Manifest:
         check: of the very bytes that are then parsed.
 
     Raises:
-        BundleError: no such folder or manifest, too large, unreadable, or anything that `check` or `parse_bytes`
-            refuses.
+        BundleError: no such folder or manifest, a link, too large, unreadable, or anything that `check` or
+            `parse_bytes` refuses.
     """
     path = root / MANIFEST_NAME
     with readable(path):
@@ -135,6 +135,8 @@ def read_manifest(root: Path, check: CheckDocument | None = None) -> Manifest:
                 expected="a bundle",
                 fix="pass a folder that hired-edge export wrote",
             )
+        if path.is_symlink():
+            _refuse(f"{path} is a link", "a file of the bundle")
         with path.open("rb") as file:
             data = file.read(MAX_MANIFEST_BYTES + 1)
     if len(data) > MAX_MANIFEST_BYTES:

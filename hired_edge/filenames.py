@@ -11,18 +11,21 @@ from hired_edge.strict import MEND, show
 # Parts begin with a letter, a digit or "_": that alone rules out "..", "", hidden files and options.
 _PART = r"[A-Za-z0-9_][A-Za-z0-9._+-]*"
 _NAME = re.compile(rf"{_PART}(?:/{_PART})*")
+MAX_NAME = 255
+"""Characters of a whole name: a thousand folders in folders are more than Python walks through."""
 
 
 def check_file_name(name: str) -> str:
     """Return `name` if it is a relative POSIX path that stays below its folder.
 
     Raises:
-        BundleError: it is absolute, has "..", a backslash or an empty part, is hidden, or is not of A-Z a-z 0-9 . _ + -
+        BundleError: it is absolute, has "..", a backslash or an empty part, is hidden, too long, or is not of A-Z a-z
+            0-9 . _ + -
     """
-    if not _NAME.fullmatch(name):
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
         raise BundleError(
             f"the file name {show(name)} is not allowed",
-            expected='a relative path such as "language/model.onnx"',
+            expected=f'a relative path such as "language/model.onnx", of at most {MAX_NAME} characters',
             fix=MEND,
         )
     return name

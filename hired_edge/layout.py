@@ -1,7 +1,7 @@
 """What may lie in a bundle beside the files that its manifest names. Everything else is refused.
 
     manifest.json, manifest.json.sig
-    engines/FOLDER/   engine.json, engine.json.sig and the engines that this record names
+    engines/FOLDER/   engine.json, engine.json.sig and the engines that this record names; FOLDER is its machine's
 
 A build or a signing that was killed may leave `.NAME.PID.partial` or `.NAME.PID.old` in the places where it writes.
 Nothing ever reads these, and the next build or signing removes them: they are passed over. This module reads names and
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from hired_edge.engine_check import read_record
-from hired_edge.engine_record import RECORD_NAME
+from hired_edge.engine_record import RECORD_NAME, folder_name
 from hired_edge.errors import BundleError
 from hired_edge.filenames import signature_name
 from hired_edge.hashing import readable
@@ -103,18 +103,21 @@ def _unnamed(root: Path) -> Iterator[str]:
             yield path.relative_to(root).as_posix()
     for folder in folders:
         inside = [name for name in _below(folder, folder) if left_by(name) not in _REWRITTEN]
-        named = set(_OWN_OF_ENGINES) | (_named_by(folder, root) if inside else set())
+        named = _named_by(folder, root) if inside else set()
         yield from (f"{ENGINES_FOLDER}/{folder.name}/{name}" for name in inside if name not in named)
 
 
 def _named_by(folder: Path, root: Path) -> set[str]:
     if not os.path.lexists(folder / RECORD_NAME):
-        return set()
+        return set(_OWN_OF_ENGINES)
     try:
-        return {engine.file for engine in read_record(folder, root).engines}
+        record = read_record(folder, root)
     except BundleError as error:  # whatever machine it was built for, this one cannot build that folder again
         fix = f"remove {folder}, or every engine: {_clean_command(root)}"
         raise BundleError(error.got, expected=error.expected, fix=fix) from None
+    if folder.name != folder_name(record.sm, record.module, record.version):  # nobody would ever look for them there
+        return set()
+    return {*_OWN_OF_ENGINES, *(engine.file for engine in record.engines)}
 
 
 def _clean_command(root: Path) -> str:

@@ -21,25 +21,17 @@ MOST_CHARACTERS = 2**16
 """Of a template; those on the Hub have some thousand, with tools up to 20,000."""
 
 FILTERS = frozenset(
-    ("center", "filesizeformat", "format", "indent", "pprint", "random", "sum", "urlize", "wordwrap", "xmlattr")
+    (
+        *("center", "filesizeformat", "format", "indent", "pprint", "random"),
+        *("striptags", "sum", "urlize", "wordwrap", "xmlattr"),
+    )
 )
 """jinja2's filters that there are none of."""
 
 METHODS = frozenset(
     (
-        *(
-            "center",
-            "ljust",
-            "rjust",
-            "zfill",
-            "expandtabs",
-            "translate",
-            "maketrans",
-            "encode",
-            "format",
-            "format_map",
-        ),
-        *("to_bytes", "from_bytes"),
+        *("center", "ljust", "rjust", "zfill", "expandtabs", "translate", "maketrans", "encode", "striptags"),
+        *("format", "format_map", "to_bytes", "from_bytes"),
     )
 )
 """Of texts and numbers, that may not be called."""

@@ -15,8 +15,8 @@ from hired_edge.planner.config import model_shape
 from hired_edge.planner.text_models import TEXT_MODELS
 from hired_export.tensor import Tensor
 
-_ANY = {name: parts for text in TEXT_MODELS.values() for name, parts in text.fused.items()}
-_STORED = re.compile(rf"text\.layers\.(\d{{1,6}})\.({'|'.join(map(re.escape, _ANY))})\.(weight|bias)")
+_ANY = {name for text in TEXT_MODELS.values() for name in text.fused}
+_STORED = re.compile(rf"text\.layers\.(\d{{1,6}})\.({'|'.join(map(re.escape, sorted(_ANY)))})\.(weight|bias)")
 
 
 def split(tensors: dict[str, Tensor], config: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -56,10 +56,13 @@ def split(tensors: dict[str, Tensor], config: Mapping[str, Any]) -> dict[str, Te
     return plain
 
 
-def parts_of(name: str) -> tuple[str, ...]:
-    """Canonical names of the parts of a fused matrix, in order; none for a tensor that is none."""
+def parts_of(text_type: str, name: str) -> tuple[str, ...]:
+    """Canonical names of the parts of a text model's fused matrix, in order; none for a tensor that is none."""
     found = _STORED.fullmatch(name)
-    return tuple(f"text.layers.{found[1]}.{part}.{found[3]}" for part in _ANY[found[2]]) if found else ()
+    if found is None:
+        return ()
+    layer, matrix, kind = found.groups()
+    return tuple(f"text.layers.{layer}.{part}.{kind}" for part in TEXT_MODELS[text_type].fused.get(matrix, ()))
 
 
 def module_of(text_type: str, part: str) -> str:

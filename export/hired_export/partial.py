@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from hired_edge.durable import rename, synchronise_tree
 from hired_edge.errors import ExportError, InputError
 from hired_export.journal import Journal
 
@@ -62,7 +63,7 @@ def partial_folder(out: Path, needed: int) -> Iterator[Path]:
         bundle = own.path / BUNDLE
         _empty(bundle)
         yield bundle
-        bundle.rename(out)
+        _put_in_place(bundle, out)
 
 
 @contextlib.contextmanager
@@ -91,7 +92,16 @@ def resumable_folder(out: Path, needed: int, about: str) -> Iterator[tuple[Path,
                         f"to give up, remove it"
                     ) from None
                 raise
-            bundle.rename(out)
+            _put_in_place(bundle, out)
+
+
+def _put_in_place(bundle: Path, out: Path) -> None:
+    """All of it is on the disk before OUT is there: a bundle after the power went is whole, or is none."""
+    try:
+        synchronise_tree(bundle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(out)) from None
+    rename(bundle, out)
 
 
 @dataclass
@@ -246,7 +256,13 @@ def _interrupts_delayed() -> Iterator[None]:
 
 
 def refuse_existing(out: Path) -> None:
+    """Raises InputError if OUT is there; what is left of an export that was killed once it had made OUT goes then."""
     if os.path.lexists(out):  # a link to nowhere as well
+        partial = out.with_name(out.name + ".partial")
+        with contextlib.suppress(OSError, InputError):
+            if not os.path.lexists(partial / BUNDLE):
+                with _left_lock(partial, out):
+                    _remove(_Own(partial))
         raise InputError(f"{out} exists", expected="a folder to be made", fix="remove it, or name another OUT")
 
 

@@ -29,6 +29,8 @@ CHAT_TEMPLATE, GENERATION_CONFIG = "chat_template.jinja", "generation_config.jso
 PREPROCESSOR_CONFIG = "preprocessor_config.json"
 SPECIAL_TOKENS = "special_tokens_map.json"
 IMAGE_TOKEN = "<image>"
+STANDARD_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""Names of tokens that every tokenizer of transformers may have; others are a model's own."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,8 @@ def _checked_template(source: str, template: str) -> bytes:
             reason = "is nested too deeply"
         except UnicodeEncodeError:  # of a JSON file: "\\ud800"
             reason = "holds half a character"
+        except ValueError:
+            reason = "has a number of too many digits"
     raise CheckpointError(
         f"the chat template of {source} {reason}",
         expected="a jinja2 template",
@@ -223,12 +227,11 @@ def _around(checkpoint: Checkpoint, keys: tuple[str, str] | None) -> tuple[str, 
     """The special tokens before and behind a picture, by the names that tokenizer_config.json has for them."""
     if keys is None:
         return "", ""
-    given = checkpoint.json(TOKENIZER_CONFIG)
-    named = given.get("extra_special_tokens")
+    given = _named_tokens(checkpoint.json(TOKENIZER_CONFIG))
     known = {token.get("content") for token in checkpoint.json(TOKENIZER).get("added_tokens") or []}
 
     def token(key: str) -> str:
-        found = given.get(key) or (named.get(key) if isinstance(named, dict) else None)
+        found = given.get(key)
         if not isinstance(found, str) or found not in known:
             raise CheckpointError(
                 f"{TOKENIZER_CONFIG} says {key} {json.dumps(found)[:60]}",
@@ -239,6 +242,17 @@ def _around(checkpoint: Checkpoint, keys: tuple[str, str] | None) -> tuple[str, 
 
     before, behind = keys
     return token(before), token(behind)
+
+
+def _named_tokens(config: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer's special tokens by their names, from where transformers takes them: what it calls extra goes before
+    what stands by itself, and only where there is neither does it look at what it calls the model's own."""
+    extra, own = (config.get(key) for key in ("extra_special_tokens", "model_specific_special_tokens"))
+    alone = {
+        key: config[key] for key in config if key.endswith("_token") and key not in STANDARD_TOKENS and config[key]
+    }
+    named = {**alone, **(extra if isinstance(extra, dict) else {})} or (own if isinstance(own, dict) else {})
+    return {key: token.get("content") if isinstance(token, dict) else token for key, token in named.items()}
 
 
 def _stop_tokens(checkpoint: Checkpoint, config: Any) -> tuple[int, ...]:

@@ -131,7 +131,7 @@ class References:
         weights = {}
         for name, parameter in module.named_parameters():
             stored = prefix + name.removeprefix("vision_model.")
-            parts = parts_of(stored) or (stored,)
+            parts = parts_of(self._spec.text_type, stored) or (stored,)
             if parts[0] in self._checkpoint.tensors:
                 used = scheme if parameter.ndim == 2 and "embedding" not in name else None
                 weights[name] = torch.from_numpy(self._joined(parts, tuple(parameter.shape), used))

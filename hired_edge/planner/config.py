@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hired_edge.errors import CheckpointError, InputError
-from hired_edge.planner.families import FAMILIES
+from hired_edge.planner.families import FAMILIES, expected
 from hired_edge.planner.families.family import section, sizes
 from hired_edge.planner.original import hub_layout, refused
 from hired_edge.planner.published import PUBLISHED
@@ -97,7 +97,7 @@ def model_shape(config: Mapping[str, Any], processor: Callable[[], Mapping[str, 
     name = str(config.get("model_type"))
     family = FAMILIES.get(name)
     if family is None:
-        raise refused(f"model_type {name[:40]!r}", " or ".join(FAMILIES))
+        raise refused(f"model_type {name[:40]!r}", expected(name))
     text, tower = section(config, "text_config", family.text), section(config, "vision_config", family.tower)
     if tower["model_type"] != family.tower:
         raise refused(f"vision tower {str(tower['model_type'])[:40]!r}", family.tower)
@@ -120,7 +120,8 @@ def _text(given: Mapping[str, Any], tied: bool) -> TextShape:
     heads, kv_heads = found["num_attention_heads"], found["num_key_value_heads"]
     if heads % kv_heads:
         raise refused(f"{heads} heads for {kv_heads} kv heads", "a whole number of heads per kv head")
-    text.setdefault("head_dim", found["hidden_size"] // heads)
+    if text.get("head_dim") is None:
+        text["head_dim"] = found["hidden_size"] // heads
     head_dim = sizes("text_config", text, ("head_dim",))["head_dim"]
 
     def has(rule: bool | str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes
+from jinja2 import Template, TemplateError, TemplateSyntaxError, nodes, pass_environment
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 
@@ -92,6 +92,8 @@ class ChatTemplate:
                 got = f"is not valid at line {error.lineno} ({error.message})"
             except (RecursionError, SyntaxError, MemoryError):  # Python, which it becomes, has bounds
                 got = "is nested too deeply"
+            except ValueError:
+                got = "has a number of too many digits"
         raise CheckpointError(f"the chat template {got}", expected=expected, fix=_MEND)
 
     def _run(self, messages: list[dict[str, Any]], add_generation_prompt: bool) -> str:
@@ -155,15 +157,18 @@ def _strftime_now(layout: str) -> str:
     return datetime.now().strftime(layout)
 
 
+@pass_environment
 def _tojson(
+    environment: BoundedEnvironment,
     value: Any,
     ensure_ascii: bool = False,
     indent: int | None = None,
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """jinja2's own filter escapes HTML, which no model was trained on."""
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    """jinja2's own filter escapes HTML, which no model was trained on. Written piece by piece: an indent multiplies."""
+    encoder = json.JSONEncoder(ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+    return "".join(map(environment.meter.made, encoder.iterencode(value)))
 
 
 def _one_line(error: Exception) -> str:

@@ -140,16 +140,17 @@ class Batcher:
     def _start(self, request: Request, timings: Timings) -> Running:
         prepared = self._pipeline.prepare(request, timings)
         row, own = self._rows.choose(prepared.names)
-        running = Running(self._pipeline, request, prepared, timings, row)
+        running, source = Running(self._pipeline, request, prepared, timings, row), row
         try:
             self._rows.take(row)
             self.running.append(running)
             with timings.stage("prefill"):
-                cached = self._found(prepared.names, row, own) if request.reuse else 0
+                cached, source = self._found(prepared.names, row, own) if request.reuse else (0, row)
                 self._rows.hold(row, prepared.names[:cached])
             running.prefill(self._rows, cached)
         except NumericalError:
-            self._lose(running)
+            if self._lose(running) and source in self._rows.free:  # what was copied may be what is broken
+                self._clean(source)
             raise
         except BaseException:
             self._fail()
@@ -157,14 +158,15 @@ class Batcher:
         self._retire()
         return running
 
-    def _found(self, names: Names, row: int, own: int) -> int:
-        """How many positions of a prompt are in its row: `own`, or what another row holds more, which is copied."""
+    def _found(self, names: Names, row: int, own: int) -> tuple[int, int]:
+        """How many positions of a prompt are in its row: `own`, or what another row holds more, which is copied; and
+        whose they were."""
         most = len(names) - 1  # the last token's logits are needed
         other, shared = self._rows.longest(names)
         shared = min(shared, most)
         if shared > own and self._pipeline.backend.language.copy(other, row, shared):
-            return shared
-        return min(own, most)
+            return shared, other
+        return min(own, most), row
 
     def step(self) -> None:
         """One more token for every request that runs. One for which the engine gives no numbers has an `error` instead.
@@ -229,16 +231,22 @@ class Batcher:
     def _lose(self, running: Running) -> bool:
         """Ends a request whose row holds a NaN, which no other row has seen. False: all are ended, since the engine
         cannot clean a row by itself."""
+        if not self._clean(running.row):
+            return False
+        self.drop(running)
+        return True
+
+    def _clean(self, row: int) -> bool:
+        """Nothing is in the row any more. False, and all requests are ended, if the engine cannot do that."""
         try:
-            cleaned = self._pipeline.backend.language.reset_row(running.row)
+            cleaned = self._pipeline.backend.language.reset_row(row)
         except BaseException:
             self._fail()
             raise
         if not cleaned:
             self._fail()
             return False
-        self._rows.hold(running.row, NOTHING)
-        self.drop(running)
+        self._rows.hold(row, NOTHING)
         return True
 
     def _fail(self) -> None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hired_edge.finite import check_finite
 from hired_edge.manifest import Manifest
 from hired_edge.tiling import Tiling, tile
 from hired_runtime.backend import AttentionMaps, Floats, Ints, VisionEngine
@@ -84,6 +85,7 @@ class EncoderCache:
 
         Raises:
             InputError: a picture that cannot be read.
+            NumericalError: maps that are not finite; that picture is not kept.
             BundleError: the engine fails.
         """
         with timings.stage("preprocess"):
@@ -133,6 +135,8 @@ class EncoderCache:
             _, slot = self._resident.popitem(last=False)
         with timings.stage("vision"):
             maps = self._vision().encode(pixels, slot)
+        for name, attention in (("allocation", maps.allocation), ("selection", maps.selection)):
+            check_finite(attention, f"{name} attention of the vision engine")
         self._resident[key] = slot  # not before: an engine that fails leaves nothing whole
         keys = None if maps.keys is None else np.array(maps.keys)
         return AttentionMaps(np.array(maps.allocation), np.array(maps.selection), keys)

@@ -15,6 +15,7 @@ import numpy as np
 
 from hired_edge.budget import Budget
 from hired_edge.bundle import Bundle
+from hired_edge.errors import NumericalError
 from hired_edge.finite import check_finite
 from hired_edge.limits import Limits, check_request
 from hired_edge.merging import merge_rows
@@ -105,7 +106,11 @@ class Pipeline:
     def look(self, request: Request, timings: Timings | None = None) -> list[Selection]:
         """The first half of a request: which visual tokens of its pictures would be kept."""
         with self.turns.lock:  # the vision engine holds one request's features
-            return self._look(request, timings or Timings())[0]
+            try:
+                return self._look(request, timings or Timings())[0]
+            except NumericalError:
+                self.encoder_cache.clear()  # it may not be so the next time
+                raise
 
     def _look(self, request: Request, timings: Timings) -> tuple[list[Selection], Seen, list[bytes]]:
         """The selections, what was seen, and what its pictures are known by."""

@@ -16,13 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hired_edge.budget import parse_budget
 from hired_edge.cli import Parser
 from hired_edge.errors import InputError
-from hired_edge.limits import resolve_opening
 from hired_edge.manifest import Manifest
-from hired_edge.plan import memory_plan
 from hired_runtime.commands import options, serve
+from hired_runtime.ray_memory import process_bytes
 from hired_runtime.trust.keys import PublicKey
 
 if TYPE_CHECKING:
@@ -34,7 +32,6 @@ _AHEAD = 2
 """Requests that a replica holds beside those that run, so that a row that becomes free finds the next one there."""
 _LOOKS = 8
 """And as many more that take no row: `/ready`, `/metrics`, the page."""
-_PROCESS_BYTES = 2**28
 _LAST_STEP_S = 2.0
 _CONSTRUCTIONS = 3
 """How often Serve tries to make one, before it says that the application cannot be deployed."""
@@ -168,7 +165,5 @@ def _replicas(chosen: argparse.Namespace, rows: int) -> dict[str, Any]:
 
 def _resources(chosen: argparse.Namespace, manifest: Manifest, rows: int) -> dict[str, Any]:
     """What a replica takes of a machine."""
-    visual = None if chosen.visual_tokens is None else parse_budget(chosen.visual_tokens)
-    limits = resolve_opening(manifest.limits, manifest.vision.tiling, visual=visual, batch=rows, images=chosen.images)
-    memory = memory_plan(manifest, limits).total + _PROCESS_BYTES
+    memory = process_bytes(manifest, chosen.visual_tokens, rows, chosen.images)
     return {"num_cpus": chosen.threads, "num_gpus": chosen.gpus, "memory": memory}

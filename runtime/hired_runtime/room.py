@@ -11,6 +11,8 @@ import contextlib
 import resource
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from hired_edge.budget import Budget
 from hired_edge.errors import OutOfMemoryError
@@ -21,34 +23,72 @@ from hired_runtime.board import meminfo
 from hired_runtime.board.machine import Machine
 
 _MIB = 2**20
-_CGROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat", "inactive_file"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        "/sys/fs/cgroup/memory/memory.stat",
-        "total_inactive_file",
+
+
+class _ControlGroups(NamedTuple):
+    """Files of a version of them: the limit, the usage, and what of the usage (memory.stat) the kernel drops when it
+    needs to. The pages of a bundle that was hashed, or opened before, are among that."""
+
+    top: str
+    limit: str
+    usage: str
+    droppable: tuple[str, ...]
+
+
+_CONTROL_GROUPS = {
+    "": _ControlGroups(
+        "/sys/fs/cgroup", "memory.max", "memory.current", ("inactive_file", "active_file", "slab_reclaimable")
     ),
-)
-"""Limit, usage, statistics, and what of the usage the kernel drops when it needs to: version 2, and version 1."""
+    "memory": _ControlGroups(
+        "/sys/fs/cgroup/memory",
+        "memory.limit_in_bytes",
+        "memory.usage_in_bytes",
+        ("total_inactive_file", "total_active_file"),
+    ),
+}
+"""Version 2, and version 1, by what /proc/self/cgroup calls them."""
 
 
 def available_bytes(machine: Machine | None = None) -> int | None:
-    """What this process may still take: of the system's memory and swap, its container's limit, and its own (`ulimit
-    -v`). None where the system does not say."""
+    """What this process may still take: of the system's memory and swap, the limit of its service or container, and its
+    own (`ulimit -v`). None where the system does not say."""
     machine = machine or Machine()
     memory = meminfo.parse(machine.text("/proc/meminfo") or "")
     found = [] if memory is None else [memory.available + memory.swap_free]
-    for limit, usage, statistics, droppable in _CGROUPS:
-        most, used = (machine.text(path) or "" for path in (limit, usage))
-        if most.strip().isdecimal() and used.strip().isdecimal():
-            rows = dict(line.split() for line in (machine.text(statistics) or "").splitlines() if line.count(" ") == 1)
-            found.append(int(most) - int(used) + int(rows.get(droppable, "0")))
+    found += _left_in_control_groups(machine, 0 if memory is None else memory.swap_free)
     own, _ = resource.getrlimit(resource.RLIMIT_AS)
     pages = (machine.text("/proc/self/statm") or "").split()
     if own != resource.RLIM_INFINITY and pages:
         found.append(own - int(pages[0]) * resource.getpagesize())
     return max(0, min(found)) if found else None
+
+
+def _left_in_control_groups(machine: Machine, swap_free: int) -> Iterator[int]:
+    """What the process's control group may still take, and each of those around it that has a limit: a service's, or a
+    container's, which is the outermost that its processes see."""
+    for line in ("0::/", "0:memory:/", *(machine.text("/proc/self/cgroup") or "").splitlines()):
+        _, controllers, path = line.split(":", 2)
+        groups = _CONTROL_GROUPS.get("memory" if "memory" in controllers.split(",") else controllers)
+        if groups is not None:
+            for folder in (PurePosixPath(path), *PurePosixPath(path).parents):
+                yield from _left_in(machine, groups, f"{groups.top}{folder}", swap_free)
+
+
+def _left_in(machine: Machine, groups: _ControlGroups, folder: str, swap_free: int) -> Iterator[int]:
+    def number(name: str) -> int | None:
+        text = (machine.text(f"{folder}/{name}") or "").strip()
+        return int(text) if text.isdecimal() else None
+
+    most, used = number(groups.limit), number(groups.usage)
+    if most is None or used is None:
+        return
+    lines = (machine.text(f"{folder}/memory.stat") or "").splitlines()
+    rows = dict(line.split() for line in lines if line.count(" ") == 1)
+    swap = 0
+    if machine.text(f"{folder}/memory.swap.max") is not None:  # what is swapped out is not in the usage
+        swap_most, swap_used = number("memory.swap.max"), number("memory.swap.current") or 0
+        swap = swap_free if swap_most is None else max(0, min(swap_free, swap_most - swap_used))
+    yield most - used + swap + sum(int(rows.get(name, "0")) for name in groups.droppable)
 
 
 def check_room(manifest: Manifest, limits: Limits, available: int | None) -> None:

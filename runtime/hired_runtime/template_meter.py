@@ -10,7 +10,7 @@ import time
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from typing import Any
 
-LIMIT_S = 0.5
+LIMIT_S = 0.15
 """Of processor time for a rendering, beside a two-thousandth of a second for each part that was given."""
 _PAUSE_S = 0.02
 """No operation on values of the allowed size takes so long: what is above it was the machine (a collection of garbage,
@@ -20,7 +20,10 @@ LONGEST = 2**18
 TOGETHER = 64
 """So many times the longest, of all values that are made."""
 _MOST_BITS = 2048
-"""Of a product or a power."""
+"""Of a whole number."""
+_MOST_STEPS = 2**26
+"""Of a search that compares every place of a text with all that is searched for."""
+_TOO_LARGE = "it makes too large a number"
 _MOST_NUMBER = 1000
 _ITEM = 4
 """Characters that something else than a text counts as."""
@@ -64,7 +67,13 @@ class Meter:
             raise TooMuchError("it makes too long a text or list")
 
     def made(self, value: Any) -> Any:
-        """The value itself, once its size is taken."""
+        """The value itself, once its size is taken.
+
+        Raises:
+            TooMuchError: as `take`; a number of too many digits.
+        """
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise TooMuchError(_TOO_LARGE)
         self.take(self.size(value))
         return value
 
@@ -76,7 +85,9 @@ class Meter:
         while pending and total <= self.longest:
             item = pending.pop()
             total += _ITEM + (len(item) if isinstance(item, str) else 0)
-            if isinstance(item, Mapping):
+            if isinstance(item, int):
+                total += item.bit_length() // 3
+            elif isinstance(item, Mapping):
                 pending.extend((*item.keys(), *item.values()))
             elif isinstance(item, (list, tuple, set, frozenset, KeysView, ValuesView, ItemsView)):
                 pending.extend(item)
@@ -95,7 +106,7 @@ class Meter:
         elif operator in ("*", "**") and isinstance(left, int) and isinstance(right, int):
             times = right.bit_length() if operator == "*" else 0
             if left.bit_length() * (right if operator == "**" else 1) + times > _MOST_BITS:
-                raise TooMuchError("it makes too large a number")
+                raise TooMuchError(_TOO_LARGE)
         elif operator == "+" and not _is_number(left):
             self.take(self.size(left) + self.size(right))
 
@@ -106,6 +117,16 @@ class Meter:
     def joined(self, separator: str, items: list[Any]) -> None:
         """Before items become one text."""
         self.take(self.size(items) + len(separator) * len(items))
+
+    def searched(self, text: Any, *wanted: Any) -> None:
+        """Before a text is searched from its end, or stripped of characters.
+
+        Raises:
+            TooMuchError: it would take too many steps.
+        """
+        longest = max((len(each) for each in wanted if isinstance(each, str)), default=0)
+        if isinstance(text, str) and len(text) * longest > _MOST_STEPS:
+            raise TooMuchError("it searches a long text for a long text")
 
     def numbered(self, *numbers: Any) -> None:
         """Before a function pads, cuts or rounds by a number.

@@ -11,12 +11,13 @@ import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from types import BuiltinMethodType
 from typing import Any
 
-from jinja2 import Template, nodes, pass_context
+from jinja2 import Template, TemplateSyntaxError, nodes, pass_context, pass_eval_context
 from jinja2.ext import Extension
-from jinja2.runtime import Context, LoopContext, Macro
+from jinja2.filters import make_attrgetter
+from jinja2.nodes import EvalContext
+from jinja2.runtime import Context, LoopContext, Macro, markup_join, str_join
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
@@ -24,9 +25,13 @@ from jinja2.visitor import NodeTransformer
 from hired_edge.prompt_rules import FILTERS, METHODS
 from hired_runtime.template_meter import Meter
 
-_EACH, _MADE = "_each", "_made"
+_EACH, _JOINED, _MADE = "_each", "_joined", "_made"
 """Filters that a template's tree is sent through."""
 _NUMBERED = ("batch", "round", "slice", "tojson")
+_SEARCHING = ("strip", "lstrip", "rstrip", "rfind", "rindex", "rsplit", "rpartition")
+"""Methods of texts that may take a text's length times their argument's."""
+_LONGEST_NAME = 100
+"""Characters of a macro's name, which is printed where the macro is."""
 
 
 class BoundedEnvironment(ImmutableSandboxedEnvironment):
@@ -52,10 +57,16 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
             self.meter.look()
             return self.meter.made(value)
 
+        @pass_eval_context
+        def joined(context: EvalContext, values: list[Any]) -> str:
+            self.meter.joined("", values)
+            return markup_join(values) if context.autoescape else str_join(values)
+
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=extensions, optimized=False, finalize=counted)
         known = {**self.filters, **filters}
         self.filters = {name: self._bounded(name, each) for name, each in known.items() if name not in FILTERS}
-        self.filters |= {_EACH: self._each, _MADE: lambda value: self.meter.made(value)}
+        self.filters |= {_EACH: self._each, _JOINED: joined, _MADE: lambda value: self.meter.made(value)}
+        self.tests = {name: self._looking(each) for name, each in self.tests.items()}
         self.globals |= {**functions, "namespace": _Namespace}
         del self.globals["lipsum"]
 
@@ -65,8 +76,12 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
         Raises:
             TemplateSyntaxError: it is none.
             RecursionError, SyntaxError, MemoryError: it is nested too deeply for jinja2 or for Python.
+            ValueError: it has a number of more digits than Python converts.
         """
         tree = self.parse(source)
+        for macro in tree.find_all(nodes.Macro):
+            if len(macro.name) > _LONGEST_NAME:
+                raise TemplateSyntaxError(f"a macro's name of {len(macro.name)} characters", macro.lineno)
         self._text = _text_in(tree)
         tree = _Metering().visit(tree)
         tree.set_environment(self)
@@ -91,6 +106,14 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def wrap_str_format(self, value: Any) -> None:
         """None of the safe attributes, even wrapped."""
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        self.meter.look()
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        self.meter.look()  # filters that take an attribute come here for each item and each of its parts
+        return super().getitem(obj, argument)
+
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         self.meter.operated(operator, left, right)
         return super().call_binop(context, operator, left, right)
@@ -98,16 +121,20 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # jinja2's own names
         meter = __self.meter
         meter.look()
+        owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
         if isinstance(__obj, Macro):
             meter.take(__self._text)
-        elif isinstance(__obj, LoopContext) and args:  # `loop(...)` of a recursive loop
-            args = (__self._each(args[0], __self._text), *args[1:])
-        elif isinstance(__obj, BuiltinMethodType) and isinstance(__obj.__self__, str):
-            if __obj.__name__ == "replace" and len(args) > 1:
-                meter.replaced(__obj.__self__, str(args[0]), str(args[1]))
-            elif __obj.__name__ == "join" and args:
+        elif isinstance(__obj, LoopContext):  # `loop(...)` of a recursive loop
+            args = tuple(__self._each(each, __self._text) for each in args)
+            kwargs = {key: __self._each(each, __self._text) for key, each in kwargs.items()}
+        elif isinstance(owner, str):  # a Markup too, whose methods are Python's
+            if name == "replace" and len(args) > 1:
+                meter.replaced(owner, str(args[0]), str(args[1]))
+            elif name == "join" and args:
                 args = (list(args[0]), *args[1:])
-                meter.joined(__obj.__self__, args[0])
+                meter.joined(owner, args[0])
+            elif name in _SEARCHING:
+                meter.searched(owner, *args, *kwargs.values())
         return meter.made(super().call(__context, __obj, *args, **kwargs))
 
     def _each(self, values: Iterable[Any], text: int) -> Iterator[Any]:
@@ -130,15 +157,28 @@ class BoundedEnvironment(ImmutableSandboxedEnvironment):
                 texts = [*args[skipped : skipped + 3], *(kwargs[key] for key in ("old", "new") if key in kwargs)]
                 meter.replaced(*map(str, texts))
             elif name == "join":
-                args = (*args[:skipped], list(args[skipped]), *args[skipped + 1 :])
-                separator = kwargs.get("d", args[skipped + 1] if len(args) > skipped + 1 else "")
-                meter.joined(str(separator), args[skipped])
+                items, separator, attribute = _join_arguments(*args[skipped:], **kwargs)
+                items = list(items if attribute is None else map(make_attrgetter(self, attribute), items))
+                meter.joined(str(separator), items)
+                args, kwargs = (*args[:skipped], items, separator), {}
+            elif name == "trim":
+                meter.searched(*args[skipped:], *kwargs.values())
             elif name in _NUMBERED:
                 meter.numbered(*args[skipped + 1 :], *kwargs.values())
                 meter.made(args[skipped])
             return meter.made(function(*args, **kwargs))
 
         return bounded
+
+    def _looking(self, test: Callable[..., Any]) -> Callable[..., Any]:
+        """A test with its own look at the meter: a filter may send a whole list through one."""
+
+        @functools.wraps(test)
+        def looking(*args: Any, **kwargs: Any) -> Any:
+            self.meter.look()
+            return test(*args, **kwargs)
+
+        return looking
 
 
 class _Namespace(Namespace):
@@ -149,7 +189,8 @@ class _Namespace(Namespace):
 
 
 class _Metering(NodeTransformer):
-    """What is looped over goes through `_each`; lists, slices and joined texts that are made go through `_made`."""
+    """What is looped over goes through `_each`, what `~` joins through `_joined`; lists and slices that are made go
+    through `_made`."""
 
     def visit_For(self, node: Any) -> nodes.Node:  # jinja2's names, here and below
         text = sum(_text_in(each) for each in node.body)
@@ -165,11 +206,20 @@ class _Metering(NodeTransformer):
         self.generic_visit(node)
         return _filtered(_MADE, node) if getattr(node, "ctx", "load") == "load" else node
 
-    visit_List = visit_Tuple = visit_Dict = visit_Concat = _expression
+    visit_List = visit_Tuple = visit_Dict = _expression
+
+    def visit_Concat(self, node: Any) -> nodes.Node:
+        self.generic_visit(node)
+        return _filtered(_JOINED, nodes.List(node.nodes, lineno=node.lineno))
 
 
 def _filtered(name: str, node: nodes.Expr, *args: nodes.Expr) -> nodes.Filter:
     return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
+
+
+def _join_arguments(value: Iterable[Any], d: Any = "", attribute: Any = None) -> tuple[Iterable[Any], Any, Any]:
+    """As jinja2 names them."""
+    return value, d, attribute
 
 
 def _text_in(node: nodes.Node) -> int:

@@ -145,6 +145,12 @@ def test_links_may_not_leave(root: Path, tmp_path: Path) -> None:
     assert "tokenizer.json is a link out of the bundle" in refusal(root, verify=False)
 
 
+def test_the_manifest_is_no_link(root: Path, tmp_path: Path) -> None:
+    shutil.move(root / "manifest.json", tmp_path / "manifest.json")
+    (root / "manifest.json").symlink_to(tmp_path / "manifest.json")
+    assert "manifest.json is a link" in refusal(root, verify=False)
+
+
 def test_a_linked_folder_may_not_leave(root: Path, tmp_path: Path) -> None:
     shutil.move(root / "vision", tmp_path / "vision")
     (root / "vision").symlink_to(tmp_path / "vision")

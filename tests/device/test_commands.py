@@ -171,7 +171,8 @@ def test_a_full_disk_leaves_an_older_drawing_alone(picture: Path, tmp_path: Path
 def test_inspect(capsys: Capture) -> None:
     manifest = read_manifest(BUNDLE)
     page = accepted(capsys, "inspect", BUNDLE)
-    for fact in (manifest.family, manifest.checkpoint, manifest.limits.formula, "parity", "cache"):
+    tokens = f"{manifest.vision.tiling.patches_per_tile} visual tokens a tile"  # each of which may be several patches
+    for fact in (manifest.family, manifest.checkpoint, tokens, manifest.limits.formula, "parity", "cache"):
         assert fact in page
     report = json.loads(accepted(capsys, "inspect", BUNDLE, "--json"))
     assert report == json.loads((BUNDLE / "manifest.json").read_text())

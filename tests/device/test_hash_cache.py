@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import multiprocessing
 import os
 import shutil
@@ -132,6 +133,22 @@ def test_a_changed_file_is_refused_by_a_command_that_has_hashed_it_before(
     restored(path, b" " + path.read_bytes()[1:])
     assert "tokenizer.json was changed" in refused(capsys, *argv)
     assert "tokenizer.json was changed" in refused(capsys, "verify", bundle)
+
+
+def test_a_write_to_a_mapping_whose_page_was_written_to_before_is_noticed(counted: Counted) -> None:
+    """The kernel gives the first of the two a ctime, and the second one none if the page is not on the disk by then."""
+
+    def hashed() -> str:
+        each = HashCache(counted.path, now=lambda: time.time_ns() + LATER_S * 10**9)  # what this file system keeps
+        record = each.hash_file(counted.file)
+        each.save()
+        return record.sha256
+
+    with counted.file.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[0] ^= 1
+        assert hashed() == sha256(counted.file)
+        mapped[0] ^= 1
+        assert hashed() == sha256(counted.file)
 
 
 def test_replaced_renamed_and_touched_files_are_hashed_again(counted: Counted) -> None:

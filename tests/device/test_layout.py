@@ -110,6 +110,19 @@ def test_a_file_called_engines_is_refused_and_can_be_removed(bundle: Path, capsy
     Bundle.open(bundle)
 
 
+@pytest.mark.parametrize("name", ["copy", "a b", "sm86-tensorrt10.16.2", "sm87-tensorrt10.16"])
+def test_engines_in_a_folder_of_another_machine_are_refused(
+    name: str, bundle: Path, folder: Path, capsys: Capture
+) -> None:
+    """Their record leads whoever checks it to the folder of its machine: what lies here, nobody would look at."""
+    other = Path(shutil.copytree(folder, folder.with_name(name)))
+    (other / "vision.engine").write_bytes(b"V" * 600)
+    assert f"engines/{name}/engine.json" in refusal(bundle)
+    assert "which no engine.json names" in refused(capsys, "verify", bundle, "--files-only")
+    folder.rename(folder.with_name(".sm87-tensorrt10.16.2.1.old"))
+    assert f"engines/{name}/engine.json" in refusal(bundle)
+
+
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

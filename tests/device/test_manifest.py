@@ -115,14 +115,35 @@ def test_broken_rules_are_refused(change: tuple[Any, ...], message: str) -> None
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["a", "a/b.c", "language/model.onnx.data", "_x", "engines", "a+b-c_d.1"])
+@pytest.mark.parametrize("name", ["a", "a/b.c", "language/model.onnx.data", "_x", "engines", "a+b-c_d.1", "a" * 255])
 def test_good_file_names(name: str) -> None:
     assert check_file_name(name) == name
 
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/a", "a/", "a//b", ".", "..", "a/..", "../a", "a/./b", ".a", "a\\b", "C:a", "a\n", "a\0", "é", "-a", "a b"],
+    [
+        *(
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            ".",
+            "..",
+            "a/..",
+            "../a",
+            "a/./b",
+            ".a",
+            "a\\b",
+            "C:a",
+            "a\n",
+            "a\0",
+            "é",
+            "-a",
+            "a b",
+        ),
+        *("a" * 256, "/".join("a" * 1000)),
+    ],
 )
 def test_bad_file_names(name: str) -> None:
     with pytest.raises(BundleError, match="not allowed"):

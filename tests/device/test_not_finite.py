@@ -28,7 +28,7 @@ from hired_runtime.prompt import question
 from hired_runtime.request import Request
 from hired_runtime.sampling import SamplingOptions
 from tests.tiny.alike import check_alike, from_scratch
-from tests.tiny.served import served, until
+from tests.tiny.served import Reply, Served, served, until
 
 ROOT = Path(__file__).parents[2]
 SCENES = [compose(2024, number) for number in range(3)]
@@ -155,6 +155,29 @@ def test_where_a_row_cannot_be_cleaned_all_are_ended(
     assert batcher.free == 3
 
 
+def test_what_a_prefix_was_copied_from_is_not_copied_again(model: hired_runtime.Model) -> None:
+    """A row that nobody uses, and whose NaN no logit has shown: behind a window, or after a fault of the memory."""
+    batcher, language = model.pipeline.batcher, model.pipeline.backend.language
+    told = [{"role": "system", "content": "Say it."}]
+
+    def about(text: str) -> Request:
+        return Request([*told, {"role": "user", "content": text}], reuse=True, max_new_tokens=4)
+
+    first = batcher.start(about("Which card is red, and which one is blue? Why?"))
+    while first.answer is None:
+        batcher.step()
+    language.cache.arrays[0][first.row, :, 3] = np.nan  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(NumericalError):
+        batcher.start(about("Why?"))
+    again = batcher.start(about("Why?"))
+    while again.answer is None:
+        batcher.step()
+    assert again.answer.cached_tokens == 0
+    batcher.forget()
+    expected, logits = from_scratch(model, about("Why?"))
+    check_alike(again.answer.tokens, expected.tokens, logits)
+
+
 def test_a_stream_ends_in_the_error(model: hired_runtime.Model) -> None:
     stream = model.stream(PROMPTS[0], [PICTURES[0]], max_new_tokens=8)
     next(stream)
@@ -201,3 +224,39 @@ def test_the_server_tells_one_client_and_answers_the_others() -> None:
         reply = server.post({**body, "stream": False})
         assert reply.status == 200
         assert 'hired_edge_refused_total{reason="not_finite"} 1.0' in server.get("/metrics").body.decode()
+
+
+@pytest.mark.parametrize("spoiled", ["maps", "features"])
+def test_a_picture_that_was_looked_at_in_vain_is_seen_anew(monkeypatch: pytest.MonkeyPatch, spoiled: str) -> None:
+    """The page's two requests: a picture's maps, and a selection by its features."""
+    encode_really, done = OrtVision.encode, []
+
+    def overflowing(self: OrtVision, pixel_values: Any, slot: int = 0) -> Any:
+        maps = encode_really(self, pixel_values, slot)
+        if not done and spoiled == "maps":
+            np.array(maps.allocation, copy=False)[0, 0] = np.nan
+        elif not done:
+            self._features[slot] = np.inf
+        done.append(slot)
+        return maps
+
+    monkeypatch.setattr(OrtVision, "encode", overflowing)
+
+    def looked(server: Served) -> list[Reply]:
+        picture = server.post(PICTURES[0], {"Content-Type": "image/jpeg"}, path="/api/pictures")
+        if picture.status != 200:
+            return [picture]
+        body = {"picture": picture.json["picture"], "visual_tokens": "20%", "policy": "scope"}
+        return [picture, server.post(body, path="/api/selections")]
+
+    with served() as server:
+        *_, last = looked(server)
+        assert (last.status, last.error["code"]) == (500, "not_finite")
+        assert [each.status for each in looked(server)] == [200, 200]
+        assert len(done) == 2
+    model = hired_runtime.open(ROOT / "demo/bundle", threads=1)
+    done.clear()
+    request = asked(0, policy="scope", visual_tokens="20%")
+    with pytest.raises(NumericalError):
+        model.pipeline.look(request)
+    assert model.pipeline.look(request)

@@ -125,6 +125,11 @@ def test_what_is_not_sound_is_not_packed(bundle: Path, tmp_path: Path, capsys: C
     path.write_bytes(content + b"!")
     assert "tokenizer.json has" in refused(capsys, "pack", bundle, tar)
     path.write_bytes(content)
+    weights = bundle / "language/model.onnx.data"
+    held = weights.read_bytes()
+    weights.write_bytes(held[:-1] + bytes([held[-1] ^ 1]))
+    assert refused(capsys, "pack", bundle, tar).rstrip().endswith(f"hired-edge verify {bundle}")
+    weights.write_bytes(held)
     (bundle / "extra").touch()
     assert "'extra', which its manifest does not name" in refused(capsys, "pack", bundle, tar)
     (bundle / "extra").unlink()

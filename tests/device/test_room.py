@@ -21,6 +21,7 @@ from hired_runtime.room import available_bytes, check_room, largest_fitting, roo
 BUNDLE = Path(__file__).parents[2] / "demo/bundle"
 MIB = 2**20
 MEMINFO = "MemTotal: 16000000 kB\nMemAvailable: 8000 kB\nSwapFree: 2000 kB\n"
+SERVICE = "sys/fs/cgroup/system.slice/hired-edge.service"
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +90,40 @@ def test_memory_that_runs_out_while_loading_is_told_alike(manifest: Manifest) ->
                 "sys/fs/cgroup/memory.stat": "anon 100\ninactive_file 300000\n",
             },
             1_300_000,
+        ),
+        (  # a service's limit, in one that has none; what the kernel drops; and 1,000,000 bytes of swap
+            {
+                "proc/meminfo": MEMINFO,
+                "proc/self/cgroup": "4:cpu:/x\n0::/system.slice/hired-edge.service\n",
+                "sys/fs/cgroup/system.slice/memory.max": "max\n",
+                "sys/fs/cgroup/system.slice/memory.current": "9000000\n",
+                f"{SERVICE}/memory.max": "5000000\n",
+                f"{SERVICE}/memory.current": "4000000\n",
+                f"{SERVICE}/memory.stat": "anon 100\ninactive_file 300000\nactive_file 2000000\nslab_reclaimable 7\n",
+                f"{SERVICE}/memory.swap.max": "1500000\n",
+                f"{SERVICE}/memory.swap.current": "500000\n",
+            },
+            4_300_007,
+        ),
+        (  # swap without a limit, of which the system has 2,048,000 bytes
+            {
+                "proc/meminfo": MEMINFO,
+                "sys/fs/cgroup/memory.max": "5000000\n",
+                "sys/fs/cgroup/memory.current": "4000000\n",
+                "sys/fs/cgroup/memory.swap.max": "max\n",
+            },
+            3_048_000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "7:hugetlb,memory:/docker/1\n0::/\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "6000000\n",
+                "sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes": "5000000\n",
+                "sys/fs/cgroup/memory/docker/1/memory.usage_in_bytes": "4000000\n",
+                "sys/fs/cgroup/memory/docker/1/memory.stat": "total_inactive_file 20\ntotal_active_file 3\n",
+            },
+            1_000_023,
         ),
         (
             {

@@ -20,7 +20,7 @@ from hired_edge.errors import BundleError, InputError, LimitError
 from hired_runtime.prompt import question
 from hired_runtime.request import Request
 from hired_runtime.serving.engine import Engine
-from hired_runtime.serving.ticket import ClosingError, QueueFullError, Ticket
+from hired_runtime.serving.ticket import ClosingError, QueueFullError, StuckError, Ticket
 from tests.tiny.alike import check_alike, from_scratch
 
 ROOT = Path(__file__).parents[2]
@@ -178,6 +178,24 @@ def test_what_a_call_raises_is_raised_where_it_was_awaited(engine: Engine) -> No
         return await engine.call(lambda pipeline: pipeline.limits.batch)
 
     assert within(30, ask) == 3
+
+
+def test_whoever_waits_for_a_call_is_told_that_the_engine_is_stuck(engine: Engine) -> None:
+    """One call is inside the engine, the other waits behind it; the engine comes back when nobody listens any more."""
+    back = threading.Event()
+
+    async def end() -> list[Any]:
+        calls = [asyncio.ensure_future(engine.call(lambda _: back.wait(60))) for _ in range(2)]
+        while engine.inside_s == 0:
+            await asyncio.sleep(0.001)
+        engine.give_up()
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        back.set()
+        while engine._thread.is_alive():
+            await asyncio.sleep(0.001)
+        return told
+
+    assert [type(each) for each in within(30, end)] == [StuckError, StuckError]
 
 
 def test_draining_finishes_what_runs_and_refuses_the_rest(engine: Engine) -> None:

@@ -206,7 +206,8 @@ def test_what_is_not_as_the_manifest_says_is_refused(
 def test_a_hostile_manifest_cannot_name_a_place_elsewhere(small: Path, tmp_path: Path, capsys: Capture) -> None:
     """One that hides its edit from its own digest."""
     manifest = Bundle.open(small).manifest
-    for name in ("../evil", "/tmp/evil", "manifest.json", "manifest.json.sig", "engines", "engines/x/engine.json"):
+    own = ("manifest.json", "manifest.json.sig", "engines", "engines/x/engine.json")
+    for name in ("../evil", "/tmp/evil", *own, "/".join("a" * 1500)):
         folder = shutil.copytree(small, tmp_path / "copy")
         content = listed(small)
         manifest.files[name] = FileRecord(4, "0" * 64)

@@ -1,34 +1,27 @@
-"""The bundles that the proof runs on: each exported once, from a tiny random checkpoint, and shared by all workers.
-
-Tracing a graph takes seconds and depends on its shape alone, so recipes of equal shapes share a trace.
-"""
+"""The bundles that the proof runs on: each exported once, from a tiny random checkpoint, and shared by all workers."""
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 
 from hired_edge.bundle import Bundle, write_manifest
 from hired_edge.manifest import Graph, Manifest
-from hired_export import exporter, graphs, parity
+from hired_export import exporter, parity
 from hired_export.checkpoint import Checkpoint
-from hired_export.decoder import DecoderShape
 from hired_export.exporter import ExportOptions, export
 from hired_export.families import AttentionChoice, read_spec, rotary_tables
 from hired_export.sources import Sources
-from hired_export.vision import VisionShape
 from tests.host.recipes import CALM, Recipe, internvl, phi3
+from tests.host.traces import Lock, Shared, traced_language, traced_vision
 from tests.tiny.checkpoints import write_checkpoint
 
 LENGTH = 320  # ceil64(88 visual + 160 text + 40 new): exactly what two of the checkpoints were "trained" for
@@ -149,6 +142,7 @@ class Bundles:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        Shared.folder = root / "traces"
 
     def checkpoint(self, name: str) -> Path:
         recipe = RECIPES[name]
@@ -177,20 +171,6 @@ class Bundles:
         return Lock(self.root / f"{name}.lock")
 
 
-class Lock:
-    """Held by one process at a time; the others wait."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("w")
-
-    def __enter__(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
-
-
 def _multiply(weights: Path, gains: dict[str, float]) -> None:
     tensors = load_file(weights)
     for part, gain in gains.items():
@@ -203,25 +183,6 @@ def _multiply(weights: Path, gains: dict[str, float]) -> None:
 def options(name: str, **changes: Any) -> ExportOptions:
     sizes = {"visual_tokens": ("100%",), "max_text_tokens": 160, "max_new_tokens": 40, "progress": False}
     return ExportOptions(**{**sizes, **RECIPES[name].options, **changes})
-
-
-@cache
-def _language(shape: DecoderShape, dtype: torch.dtype) -> ir.Model:
-    return graphs.language_graph(shape, dtype)
-
-
-@cache
-def _vision(shape: VisionShape, dtype: torch.dtype) -> ir.Model:
-    return graphs.vision_graph(shape, dtype)
-
-
-def traced_language(shape: DecoderShape, dtype: torch.dtype = torch.float32) -> ir.Model:
-    """`language_graph`, once a shape; a sliding window is no part of the standard graph (it comes in the mask)."""
-    return _language(replace(shape, sliding_window=None), dtype).clone()
-
-
-def traced_vision(shape: VisionShape, dtype: torch.dtype = torch.float32) -> ir.Model:
-    return _vision(shape, dtype).clone()
 
 
 def standard_language(checkpoint: Path) -> ir.Model:

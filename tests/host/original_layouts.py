@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.tiny.checkpoints import Family, Text, write_checkpoint
+from tests.tiny.checkpoints import write_checkpoint
 from tests.tiny.original import write_original
 
 # Heads of 64, as in OpenAI's towers: a tower inside a checkpoint says no number of heads.
@@ -17,8 +17,8 @@ TOWER = {"hidden_size": 64, "num_attention_heads": 1, "num_hidden_layers": 3}
 class Layout:
     """An original checkpoint, by the folder's name, and the Hub's that it is made of."""
 
-    family: Family
-    text: Text
+    family: str
+    text: str
     outside: bool = False
     options: tuple[tuple[str, Any], ...] = ()
 

@@ -189,6 +189,10 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
         write("chat_template.jinja", b"{% for m in messages %}" * 30 + b"{% endfor %}" * 30),
         "is nested too deeply",
     ),
+    "template of many digits": (
+        write("chat_template.jinja", b"{{ " + b"9" * 5000 + b" }}"),
+        "has a number of too many digits",
+    ),
     "template with half a character": (
         in_tokenizer_config(b'{"chat_template": "\\ud800"}'),
         "holds half a character; expected a jinja2 template",

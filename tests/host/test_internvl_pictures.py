@@ -27,7 +27,9 @@ from hired_runtime.preprocess import pixel_values
 from tests.tiny.pictures import TABLE
 
 SIDES = st.one_of(st.integers(1, 4000), st.sampled_from([1, 20, 447, 448, 449, 896, 1344, 5000, 60000]))
-RANGES = st.sampled_from([(1, 12), (1, 6), (2, 12), (6, 6), (1, 1), (1, 40)])
+RANGES = st.one_of(st.just((1, 12)), st.tuples(st.integers(1, 64), st.integers(1, 64)).map(sorted))
+TILES = st.sampled_from([28, 56, 384, 448])
+GRIDS = st.tuples(st.integers(1, 12), st.integers(1, 12))
 SIDE = 56
 FILE: dict[str, Any] = {
     "image_processor_type": "GotOcr2ImageProcessorFast",
@@ -60,9 +62,9 @@ def check(height: int, width: int, fewest: int, most: int, side: int = 448) -> N
 
 
 @settings(max_examples=200, deadline=None)
-@given(SIDES, SIDES, RANGES)
-def test_random_sizes(height: int, width: int, range_: tuple[int, int]) -> None:
-    check(height, width, *range_)
+@given(SIDES, SIDES, RANGES, TILES)
+def test_random_sizes(height: int, width: int, range_: tuple[int, int], side: int) -> None:
+    check(height, width, *range_, side)
 
 
 @settings(max_examples=100, deadline=None)
@@ -70,6 +72,15 @@ def test_random_sizes(height: int, width: int, range_: tuple[int, int]) -> None:
 def test_sizes_at_a_grids_aspect(rows: int, columns: int, unit: int, off: int) -> None:
     """Where grids are equally near, the picture's area decides: around that area, and of any other."""
     check(max(1, rows * unit + off), columns * unit, 1, 12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(GRIDS, GRIDS, st.integers(1, 40), TILES)
+def test_sizes_halfway_between_two_grids(one: tuple[int, int], other: tuple[int, int], unit: int, side: int) -> None:
+    """Neither is nearer, in whole numbers; what floats make of it is transformers' own affair, and ours as well."""
+    rows, columns = one
+    width, height = (columns * other[0] + other[1] * rows) * unit, 2 * rows * other[0] * unit
+    check(height, width, 1, 12, side)
 
 
 @pytest.mark.parametrize(("width", "height"), TABLE)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 from hired_edge.errors import CheckpointError
 from hired_edge.planner.config import model_shape
@@ -25,6 +26,7 @@ from tests.tiny.commands import Capture, refused
 
 References = Callable[[str], Reference]
 NAME = "internvl-qwen2"
+DEMO = Path(__file__).parents[2] / "demo/bundle"
 
 
 @pytest.fixture
@@ -45,7 +47,7 @@ def other_pictures(content: dict[str, Any]) -> None:
 SPOILED: dict[str, tuple[Spoil, str]] = {
     "the original repositories' layout": (
         config("model_type", "internvl_chat"),
-        "model_type 'internvl_chat'; expected",
+        "model_type 'internvl_chat'; expected internvl, as the repository of the same name with -hf behind it has it",
     ),
     "another tower": (
         config("vision_config.model_type", "clip_vision_model"),
@@ -105,11 +107,16 @@ def test_a_spoiled_checkpoint(name: str, checkpoint: Path, tmp_path: Path, capsy
 
 
 PLANNED = [
+    ({"model_type": "internvl_chat"}, "model_type 'internvl_chat'; expected internvl, as the repository of the same"),
     ({"downsample_ratio": 1.0}, "downsample_ratio 1.0; expected 0.5"),
     ({"vision_config": {"image_size": [448, 224]}}, "image_size [448, 224]; expected 1 or more, or twice the same"),
     ({"vision_config": {"patch_size": [14, 14, 14]}}, "patch_size [14, 14, 14]"),
     ({"vision_config": {"image_size": 0}}, "vision_config.image_size 0; expected 1 or more"),
     ({"vision_config": {"image_size": 434}}, "patches of 14 px in tiles of 434 px; expected a multiple of 2"),
+    ({"vision_config": {"use_mean_pooling": False}}, "vision_config.use_mean_pooling False; expected True"),
+    ({"vision_config": {"use_absolute_position_embeddings": False}}, "position_embeddings False; expected True"),
+    ({"vision_config": {"use_mask_token": True}}, "vision_config.use_mask_token True; expected False"),
+    ({"vision_config": {"num_channels": 1}}, "vision_config.num_channels 1; expected 3"),
     ({"vision_config": {"norm_type": []}}, "norm_type '[]'; expected layer_norm or rms_norm"),
     ({"vision_config": {"model_type": "clip_vision_model"}}, "'clip_vision_model'; expected internvl_vision"),
     ({"vision_feature_layer": 25}, "vision_feature_layer 25; expected one layer of the tower's 24"),
@@ -169,6 +176,33 @@ def test_prompts(name: str, checkpoint: Path, references: References) -> None:
     assert placeholder.sum() == sum((20, 4)[:count])
 
 
+FRAME = {"start_image_token": "<img>", "end_image_token": "</img>"}
+OTHER = {"start_image_token": "<video>", "end_image_token": "</img>"}
+FLAGS = {"__type": "AddedToken", "content": "<img>", "special": True}
+NAMED: dict[str, dict[str, Any]] = {
+    "by themselves": FRAME,
+    "as extra ones": {"extra_special_tokens": FRAME},
+    "as the model's own": {"model_specific_special_tokens": FRAME},
+    "with flags": {**FRAME, "start_image_token": FLAGS},
+    "extra ones with flags": {"extra_special_tokens": {**FRAME, "start_image_token": FLAGS}},
+    "extra ones go first": {**OTHER, "extra_special_tokens": FRAME},
+    "extra ones go before the model's own": {"extra_special_tokens": OTHER, "model_specific_special_tokens": FRAME},
+    "those by themselves go before the model's own": {**OTHER, "model_specific_special_tokens": FRAME},
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_the_frame_is_found_where_transformers_finds_it(name: str, checkpoint: Path) -> None:
+    file = checkpoint / "tokenizer_config.json"
+    others = (*FRAME, "context_image_token", "video_token", "extra_special_tokens", "model_specific_special_tokens")
+    plain = {key: value for key, value in json.loads(file.read_text()).items() if key not in others}
+    file.write_text(json.dumps({**plain, **NAMED[name]}))
+    theirs: Any = AutoTokenizer.from_pretrained(checkpoint)
+    opened = Checkpoint(checkpoint)
+    around = prompt_files.read(opened, read_spec(opened, AttentionChoice()).config).around
+    assert around == (theirs.start_image_token, theirs.end_image_token)
+
+
 def test_a_frame_that_a_person_wrote_is_text(checkpoint: Path) -> None:
     """The same ids as of a text that is no special token's, but for the text itself."""
     template = ours(checkpoint)
@@ -182,8 +216,7 @@ def test_a_frame_that_a_person_wrote_is_text(checkpoint: Path) -> None:
 
 
 def test_the_manifest_says_what_goes_around_a_picture(bundles: Bundles) -> None:
-    """And a bundle without a frame says nothing of it."""
-    manifests = [json.loads((bundles(name).bundle / "manifest.json").read_text()) for name in (NAME, "next-llama")]
-    assert manifests[0]["prompt"]["image_start"] == "<img>"
-    assert manifests[0]["prompt"]["image_end"] == "</img>"
-    assert not {"image_start", "image_end"} & set(manifests[1]["prompt"])
+    """And that of a bundle without a frame, the demonstration model's, says nothing of it."""
+    ours, without = (json.loads((path / "manifest.json").read_text()) for path in (bundles(NAME).bundle, DEMO))
+    assert (ours["prompt"]["image_start"], ours["prompt"]["image_end"]) == ("<img>", "</img>")
+    assert not {"image_start", "image_end"} & set(without["prompt"])

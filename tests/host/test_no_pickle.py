@@ -11,7 +11,18 @@ import pytest
 from tests.host.environments import ROOT
 
 FOLDERS = ("hired_edge", "export", "runtime", "jetson", "demo", "benchmarks", "tests")
-MODULES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve", "pandas.io.pickle"}
+MODULES = {
+    "pickle",
+    "_pickle",
+    "cPickle",
+    "cloudpickle",
+    "dill",
+    "joblib",
+    "marshal",
+    "shelve",
+    "copyreg",
+    "pandas.io.pickle",
+}
 """That are not imported. Ray pickles what it sends between its own workers; no file is of that."""
 ALLOWED = {
     "export/hired_export/checkpoint.py": {"from pickle import UnpicklingError"},  # what torch.load raises
@@ -26,22 +37,31 @@ def sources() -> list[Path]:
 
 def found(tree: ast.AST) -> Iterator[str]:
     """What is used of them, in words."""
+    imported = [each for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names]
+    torch = {"torch", *(each.asname for each in imported if each.name == "torch")}
     for node in ast.walk(tree):
         match node:
             case ast.Import(names=names):
                 yield from (f"import {each.name}" for each in names if _is_pickle(each.name))
             case ast.ImportFrom(module=str(module), names=names) if _is_pickle(module):
                 yield f"from {module} import {', '.join(each.name for each in names)}"
-            case ast.Call(func=ast.Attribute(value=ast.Name(id="torch"), attr="load"), keywords=keywords):
+            case ast.ImportFrom(module="torch", names=names) if any(each.name in ("load", "*") for each in names):
+                yield "torch.load by another name"
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="load"), keywords=keywords) if name in torch:
                 if not _says(keywords, "weights_only", True):
                     yield "torch.load without weights_only=True"
+            case ast.Call(func=ast.Attribute(value=ast.Attribute(value=ast.Name(id="torch")), attr="load")):
+                yield "torch.jit.load, or another that reads archives with code"
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="np" | "numpy"), attr="load"), args=[_, _, _, *_]):
+                yield "allow_pickle"
             case ast.Call(func=ast.Attribute(attr=("read_pickle" | "to_pickle") as name)):
                 yield name
             case ast.Call(keywords=keywords) if any(each.arg == "allow_pickle" for each in keywords):
                 if not _says(keywords, "allow_pickle", False):
                     yield "allow_pickle"
             case ast.Call(
-                func=ast.Name(id="__import__") | ast.Attribute(attr="import_module"), args=[ast.Constant(value=name)]
+                func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=name), *_],
             ):
                 if isinstance(name, str) and _is_pickle(name):
                     yield f"import {name}"
@@ -78,6 +98,11 @@ def test_no_source_uses_pickle() -> None:
         "import joblib.numpy_pickle",
         "__import__('dill')",
         "importlib.import_module('marshal')",
+        "import_module('pickle', None)",
+        "from torch import load",
+        "import torch as t; t.load(path)",
+        "torch.jit.load(path)",
+        "np.load(path, None, True)",
         "torch.load(path)",
         "torch.load(path, weights_only=False)",
         "torch.load(path, weights_only=flag)",
@@ -92,7 +117,13 @@ def test_the_search_finds(source: str) -> None:
 
 @pytest.mark.parametrize(
     "source",
-    ["torch.load(path, weights_only=True)", "np.load(path, allow_pickle=False)", "np.load(path)", "import json"],
+    [
+        "torch.load(path, weights_only=True)",
+        "np.load(path, allow_pickle=False)",
+        "np.load(path)",
+        "import torch",
+        "import json",
+    ],
 )
 def test_the_search_leaves_alone(source: str) -> None:
     assert not list(found(ast.parse(source)))

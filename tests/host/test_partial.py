@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -43,6 +44,47 @@ def test_a_failure_leaves_nothing(error: type[BaseException], out: Path) -> None
         (bundle / "deep/file").write_text("content")
         raise error
     assert tree(out.parent) == {}
+
+
+@pytest.mark.parametrize(
+    ("number", "line"),
+    [
+        (errno.ENOSPC, r"the disk filled while writing \(No space left on device\)"),
+        (errno.EIO, r"out cannot be written \(Input/output error\)"),
+    ],
+)
+def test_what_does_not_reach_the_disk_is_no_bundle(
+    number: int, line: str, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk, or a broken one, may show only when all is to be on it."""
+
+    def fail(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(ExportError, match=line), partial_folder(out, 0) as bundle:  # noqa: PT012
+        (bundle / "file").write_text("content")
+        monkeypatch.setattr(os, "fsync", fail)
+    assert tree(out.parent) == {}
+
+
+@pytest.mark.parametrize("unfinished", [False, True])
+def test_what_an_export_left_that_was_killed_when_its_bundle_was_there_goes(unfinished: bool, out: Path) -> None:
+    """Its lock and journal; a bundle that is being made beside an OUT stays."""
+    partial = out.with_name("out.partial")
+    partial.mkdir()
+    out.mkdir()
+    for name, content in (("lock", MARK), ("journal", b"")):
+        (partial / name).write_bytes(content)
+    if unfinished:
+        (partial / "bundle").mkdir()
+    with (partial / "lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="out exists"), partial_folder(out, 0):
+            pass
+        assert (partial / "lock").exists(), "it runs"
+    with pytest.raises(InputError, match="out exists"), partial_folder(out, 0):
+        pass
+    assert partial.exists() == unfinished
 
 
 def folder_with_a_bundle(partial: Path) -> None:

@@ -93,7 +93,9 @@ def test_parts_are_rows_of_the_whole(bundles: Bundles) -> None:
         assert tensor.shape == rows.shape
         np.testing.assert_array_equal(tensor.rows(0, len(rows)), rows)
         np.testing.assert_array_equal(tensor.rows(3, 7), rows[3:7])
-    assert fused.parts_of("text.layers.0.mlp.down_proj.weight") == ()
+    whole = "text.layers.0.mlp.gate_up_proj.weight"
+    assert fused.parts_of("phi3", whole) == ("text.layers.0.mlp.gate_proj.weight", "text.layers.0.mlp.up_proj.weight")
+    assert fused.parts_of("phi3", "text.layers.0.mlp.down_proj.weight") == fused.parts_of("mistral", whole) == ()
 
 
 REFUSED = {
@@ -123,6 +125,21 @@ REFUSED = {
         {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
         lambda t: None,
         "partial_rotary_factor 0.5; expected 1.0",
+    ),
+    "no base of the angles": (
+        {"rope_parameters": {"rope_type": "default", "rope_theta": None}},
+        lambda t: None,
+        "'rope_theta': None, 'partial_rotary_factor': 1.0} (unsupported operand",
+    ),
+    "a base that no number can be divided by": (
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 0.0}},
+        lambda t: None,
+        "'rope_theta': 0.0, 'partial_rotary_factor': 1.0}; expected numbers that give angles",
+    ),
+    "a width of heads that is null": (
+        {"head_dim": None},
+        lambda t: None,
+        "config.json says text_config.head_dim None; expected a positive even number",
     ),
     "a missing matrix": ({}, lambda t: t.pop(QKV), "no tensor text.layers.1.self_attn.q_proj.weight"),
 }

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow
-import pyarrow.dataset
 import pyarrow.parquet
 import pytest
 
 from benchmarks.ray_machines import Machines, machines
 from demo.scenes.__main__ import HELD_OUT_SEED, write
+from tests.host.bundles import Bundles
+from tests.host.near_ties import TOLERANCE as FP16_TOLERANCE
+from tests.host.ray_outputs import check_as_one, lines
 from tests.tiny.batches import noise_requests, read_rows, without_cached, write_rows
 from tests.tiny.commands import Capture, accepted, check_refusal, finish, refused, start
 from tests.tiny.processes import PATIENCE_S
@@ -25,29 +29,18 @@ from tests.tiny.processes import PATIENCE_S
 ROOT = Path(__file__).parents[2]
 GOLDEN, DEMO = ROOT / "tests/golden/bundle", ROOT / "demo/bundle"
 ONE_THREAD = ("--threads", 1)
-COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "visual_tokens", "cached_tokens")
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """The rows of an output as `batch` writes them in JSON, each of them once, and in their order."""
-    rows = pyarrow.dataset.dataset(folder).to_table().to_pylist()
-    assert [row["row"] for row in rows] == list(range(1, len(rows) + 1))
-    found = []
-    for row in rows:
-        if row["error"] is None:
-            usage = {name: row[name] for name in COUNTS}
-            answer = {name: row[name] for name in ("text", "finish_reason")}
-            found.append({"id": row["id"], **answer, "usage": usage})
-        else:
-            assert {row[name] for name in ("text", "finish_reason", *COUNTS)} == {None}
-            found.append({"id": row["id"], "error": row["error"]})
-    return found
+WAITING = re.compile("hired-edge: no worker has said anything for 60 s: .*\n")
+"""What a machine that is busy enough makes the command say."""
 
 
 def ended(*arguments: object, **options: Any) -> dict[str, Any]:
     """The summary of a run that ends well and says nothing else."""
-    status, stdout, stderr = finish(start("batch", *arguments, *ONE_THREAD, "--json", **options))
-    assert (status, stderr) == (0, "")
+    return summary_of(start("batch", *arguments, *ONE_THREAD, "--json", **options))
+
+
+def summary_of(run: subprocess.Popen[str]) -> dict[str, Any]:
+    status, stdout, stderr = finish(run)
+    assert (status, WAITING.sub("", stderr)) == (0, "")
     return json.loads(stdout)
 
 
@@ -106,7 +99,7 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def one(scenes: Path) -> list[dict[str, Any]]:
     """What one process says to them."""
     ended(DEMO, scenes, "-o", scenes.with_name("one.jsonl"))
-    return without_cached(read_rows(scenes.with_name("one.jsonl")))
+    return read_rows(scenes.with_name("one.jsonl"))
 
 
 @pytest.fixture(scope="module")
@@ -123,12 +116,27 @@ def wait_for_parts(folder: Path, count: int) -> None:
 
 
 @pytest.mark.slow
+def test_a_text_that_is_another_one_is_found_unless_it_parts_at_a_near_tie(
+    scenes: Path, one: list[dict[str, Any]]
+) -> None:
+    other = [dict(line) for line in one]
+    other[7]["text"] += " card"
+    check_as_one(other, one, scenes, DEMO, tolerance=2.0)  # anything is a near-tie
+    with pytest.raises(AssertionError, match=r"card' parts from .* where no two logits are a near-tie"):
+        check_as_one(other, one, scenes, DEMO)
+    for line in other[:21]:
+        line["text"] = "?"
+    with pytest.raises(AssertionError, match="21 rows are other ones, from row 1 on"):
+        check_as_one(other, one, scenes, DEMO)
+
+
+@pytest.mark.slow
 def test_many_nodes_answer_as_one_process_does(
     cluster: Machines, scenes: Path, one: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     summary = ended(DEMO, scenes, "-o", tmp_path / "out", "--ray", cluster.address)
     assert (summary["rows"], summary["answers"], summary["errors"]) == (2000, 2000, 0)
-    assert without_cached(lines(tmp_path / "out")) == one
+    check_as_one(lines(tmp_path / "out"), one, scenes, DEMO)
 
 
 @pytest.mark.slow
@@ -139,14 +147,13 @@ def test_a_node_that_is_killed_loses_and_repeats_no_row(
     run = start("batch", DEMO, scenes, "-o", out, "--ray", cluster.address, *ONE_THREAD, "--json")
     wait_for_parts(out, 15)
     assert cluster.workers(0)
-    cluster.kill(0)
     here = len(list(out.glob("part-*")))
-    status, stdout, stderr = finish(run)
+    cluster.kill(0)
+    summary = summary_of(run)
     cluster.add()
-    assert (status, stderr) == (0, "")
-    assert here < 40  # of 63: it was in the middle
-    assert json.loads(stdout)["answers"] == 2000
-    assert without_cached(lines(out)) == one
+    assert here < 50  # of 63, of which a worker has two at a time: it was in the middle of some
+    assert (summary["answers"], summary["errors"]) == (2000, 0)
+    check_as_one(lines(out), one, scenes, DEMO)
 
 
 @pytest.mark.slow
@@ -163,6 +170,7 @@ def test_a_driver_that_is_stopped_goes_on(
     assert 10 <= len(here) < 63
     if number == signal.SIGINT:
         assert status == 130
+        stderr = WAITING.sub("", stderr)
         assert stderr.startswith("hired-edge: interrupted: ")
         assert stderr.endswith(" of 2000 rows are answered; the same command goes on from there\n")
     whole = sum(pyarrow.parquet.read_metadata(path).num_rows for path in out.glob("part-*"))
@@ -170,14 +178,14 @@ def test_a_driver_that_is_stopped_goes_on(
     summary = ended(DEMO, scenes, "-o", out, "--ray", "local")
     assert (summary["rows"], summary["answers"], summary["asked_now"]) == (2000, 2000, 2000 - whole)
     assert {name: (out / name).read_bytes() for name in here} == here
-    assert without_cached(lines(out)) == one
+    check_as_one(lines(out), one, scenes, DEMO)
 
 
 FAULTS = """
 import os, signal, sys
 
 def fault(event, arguments):
-    if event == "open" and str(arguments[0]).endswith("deadly.png"):
+    if event == "open" and str(arguments[0]).endswith(("deadly.png", "deadly/tokenizer.json")):
         os.kill(os.getpid(), signal.SIGSEGV)
     if event == "open" and str(arguments[0]).endswith("failing.png"):
         from hired_edge.errors import BundleError
@@ -187,9 +195,18 @@ sys.addaudithook(fault)
 """
 
 
+@pytest.fixture
+def faults(tmp_path: Path) -> Path:
+    """A folder to put in front of Python's path."""
+    folder = tmp_path / "faults"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(FAULTS)
+    return folder
+
+
 @pytest.mark.slow
 def test_a_row_that_kills_its_process_by_a_faked_fault_is_an_error_row(
-    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    faults: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = noise_requests(tmp_path / "noise")
     rows = read_rows(path)
@@ -197,11 +214,9 @@ def test_a_row_that_kills_its_process_by_a_faked_fault_is_an_error_row(
         shutil.copy(path.parent / "0.png", path.parent / f"{name}.png")
         rows.insert(at, {"id": 100 + at, "image": f"{name}.png", "prompt": "?"})
     requests = write_rows(path, rows)
-    (tmp_path / "faults").mkdir()
-    (tmp_path / "faults" / "sitecustomize.py").write_text(FAULTS)
     out, few = tmp_path / "out", ("--max-new-tokens", 2, "--part-rows", 4, "--ray", "local")
     with monkeypatch.context() as patch:
-        patch.syspath_prepend(tmp_path / "faults")
+        patch.syspath_prepend(faults)
         summary = ended(GOLDEN, requests, "-o", out, *few)
     assert (summary["answers"], summary["errors"]) == (12, 2)
     found = lines(out)
@@ -211,6 +226,20 @@ def test_a_row_that_kills_its_process_by_a_faked_fault_is_an_error_row(
     accepted(capsys, "batch", GOLDEN, requests, "-o", tmp_path / "one.jsonl", "--max-new-tokens", 2, *ONE_THREAD)
     sound = [line for line in read_rows(tmp_path / "one.jsonl") if line["id"] < 100]
     assert without_cached([line for line in found if "error" not in line]) == without_cached(sound)
+
+
+@pytest.mark.slow
+def test_a_bundle_that_kills_whoever_opens_it_by_a_faked_fault_ends_the_run(
+    faults: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = noise_requests(tmp_path / "noise")
+    shutil.copytree(GOLDEN, tmp_path / "deadly")
+    monkeypatch.syspath_prepend(faults)
+    run = start("batch", tmp_path / "deadly", requests, "-o", tmp_path / "out", "--ray", "local", "--workers", 1)
+    status, stdout, stderr = finish(run)
+    line = check_refusal(status, stdout, WAITING.sub("", stderr))
+    assert re.match(r"on \S+: a worker: its process has died 3 times while it opened the bundle; ", line)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
@@ -242,3 +271,22 @@ def test_parquet_in_and_few_machines(cluster: Machines, tmp_path: Path, capsys: 
     line = check_refusal(*finish(start("batch", GOLDEN, requests, *options)))
     assert line.startswith("no machine of the cluster has 64 CPU, ")
     assert "; the largest has 1 CPU, " in line
+
+
+@pytest.mark.slow
+def test_a_bundle_of_a_gpus_has_a_worker_for_each_gpu(bundles: Bundles, tmp_path: Path, capsys: Capture) -> None:
+    """GPUs that Ray is told of: the engine is ONNX Runtime's on the CPU."""
+    bundle, requests = bundles("cuda-fp16").bundle, noise_requests(tmp_path / "noise")
+    few = ("--visual-tokens", "20%", "--max-new-tokens", 2)
+    accepted(capsys, "batch", bundle, requests, "-o", tmp_path / "one.jsonl", *ONE_THREAD, *few)
+    with machines(2, cpus=2, gpus=1) as cluster:
+        out = ("-o", tmp_path / "out", "--ray", cluster.address, "--part-rows", 1)
+        run = start("batch", bundle, requests, *out, *ONE_THREAD, *few, "--json")
+        most = [0, 0]
+        while run.poll() is None:
+            most = [max(count, len(cluster.workers(number))) for number, count in enumerate(most)]
+            time.sleep(0.05)
+        assert summary_of(run)["answers"] == 12
+    assert most == [1, 1]
+    found, one = lines(tmp_path / "out"), read_rows(tmp_path / "one.jsonl")
+    check_as_one(found, one, requests, bundle, tolerance=FP16_TOLERANCE, visual_tokens="20%", max_new_tokens=2)

@@ -11,19 +11,22 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import yaml
 from openai import APIStatusError, InternalServerError, OpenAI
 
-from benchmarks.ray_machines import OBJECTS_BYTES
+from benchmarks.ray_machines import OBJECTS_BYTES, started
 from hired_edge.errors import HiredEdgeError
 from hired_runtime.ray_serve import app
 from tests.tiny.processes import PATIENCE_S
 from tests.tiny.served import BUNDLE, NAME, PICTURE, QUESTIONS, Reply, asked, served, until
 
 KEY = "a key"
+PAGE = Path(__file__).parents[2] / "docs/scaling.md"
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")  # Ray Serve's own
 
 
@@ -60,6 +63,18 @@ def test_arguments_become_what_serve_is_told() -> None:
 def test_what_cannot_be_served_is_refused_before_serve_hears_of_it(args: dict[str, Any], message: str) -> None:
     with pytest.raises(HiredEdgeError, match=message):
         built(**args)
+
+
+def test_what_the_page_shows_can_be_built() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    shown = text.split("serve run hired_runtime.ray_serve:app ")[1].partition("\n")[0]
+    plain = dict(pair.split("=") for pair in shown.split())
+    config = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    (application,) = config["applications"]
+    assert application["import_path"] == "hired_runtime.ray_serve:app"
+    for args in (plain, application["args"]):
+        assert args.pop("bundle") == "/shared/bundle"
+        assert built(**args).name == "hired-edge"
 
 
 class Running:
@@ -112,7 +127,7 @@ def running() -> Iterator[Running]:
     os.environ["HIRED_EDGE_API_KEY"] = KEY
     try:
         where = {"num_cpus": 2, "object_store_memory": OBJECTS_BYTES, "include_dashboard": False, "_temp_dir": folder}
-        ray.init(address="local", log_to_driver=False, **where)
+        started(lambda: ray.init(address="local", log_to_driver=False, **where))
         serve.start(http_options={"host": "127.0.0.1", "port": port}, logging_config={"log_level": "ERROR"})
         args = {"bundle": str(BUNDLE), "model_name": NAME, "replicas": 2, "batch": 2, "queue": 4, "affinity": True}
         serve.run(app(args))
@@ -121,7 +136,7 @@ def running() -> Iterator[Running]:
         del os.environ["HIRED_EDGE_API_KEY"]
         serve.shutdown()
         ray.shutdown()
-        until(lambda: {each.pid for each in psutil.Process().children(recursive=True)} <= before)
+        until(lambda: {each.pid for each in psutil.Process().children(recursive=True)} <= before, PATIENCE_S)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -191,7 +206,7 @@ def test_a_client_that_leaves_gives_its_row_back(running: Running) -> None:
     def idle() -> bool:
         return b"hired_edge_requests_running 0.0" in running.exchange("GET", "/metrics").body
 
-    until(lambda: all(idle() for _ in range(10)))  # of either replica
+    until(lambda: all(idle() for _ in range(10)), PATIENCE_S)  # of either replica
 
 
 @pytest.mark.slow
@@ -200,7 +215,7 @@ def test_a_replica_that_is_killed_is_replaced(running: Running) -> None:
     assert len(before) == 2
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
-    until(lambda: len(running.replicas() - {victim}) == 2 and len(running.replicas() - before) == 1)
+    until(lambda: len(running.replicas() - {victim}) == 2 and len(running.replicas() - before) == 1, PATIENCE_S)
     end = time.monotonic() + PATIENCE_S
     answered = 0
     while answered < 8:  # by either
@@ -219,7 +234,7 @@ def test_there_are_more_replicas_where_there_is_more_to_do(running: Running) -> 
     by_load = {"bundle": str(BUNDLE), "model_name": NAME, "batch": 1, "min-replicas": 1, "max-replicas": 2}
     serve.delete("default")
     serve.run(app(by_load))
-    until(lambda: len(running.replicas()) == 1)
+    until(lambda: len(running.replicas()) == 1, PATIENCE_S)
     enough = threading.Event()
 
     def crowd() -> None:

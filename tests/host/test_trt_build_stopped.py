@@ -97,3 +97,13 @@ def test_an_error_of_the_progress_display_ends_the_build_and_is_not_lost(tmp_pat
     with pytest.raises(BrokenPipeError, match="nobody reads this"):
         build_engine(LIBRARY, onnx_file, attention_profiles(2), tmp_path / "it.engine", OPTIONS, fail)
     assert left(tmp_path) == {"model.onnx"}
+
+
+def test_a_log_that_the_disk_has_no_room_for_fails_no_build(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """TensorRT calls the logger, and prints an error that comes out of it, line by line."""
+    (tmp_path / "log").symlink_to("/dev/full")
+    onnx_file = write(attention_graph(2), tmp_path / "model.onnx")
+    options = replace(OPTIONS, log_file=tmp_path / "log")
+    build_engine(LIBRARY, onnx_file, attention_profiles(2), tmp_path / "it.engine", options)
+    assert capfd.readouterr() == ("", "")
+    assert left(tmp_path) == {"model.onnx", "log", "it.engine"}

@@ -12,9 +12,10 @@ import pytest
 
 import hired_runtime
 from hired_edge.bundle import Bundle
-from hired_edge.engine_check import read_engines
+from hired_edge.engine_check import machine_folder, read_engines
 from hired_edge.errors import BundleError
 from hired_runtime.trt import build_bundle
+from hired_runtime.trt.engines_folder import put_in_place
 from tests.host.bundles import Bundles
 from tests.host.reference import picture
 from tests.tiny import faked_engines, faked_gpu
@@ -79,16 +80,20 @@ def test_every_language_engine_is_checked_after_its_build_on_a_faked_gpu(
     shutil.rmtree(folder / "engines")
     kept = faked_engines.build(folder)
     driver.limit = 2**12
-    with pytest.raises(BundleError, match=r"a cache of \d+ tokens cannot be checked: CUDA cannot allocate .*tokens"):
-        checked(folder)
-    assert not kept.exists()
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    complaint = r"a cache of \d+ tokens cannot be checked: CUDA cannot allocate .*tokens"
+    with pytest.raises(BundleError, match=complaint), put_in_place(kept) as partial:
+        checked(folder, Path(shutil.copytree(kept, partial, dirs_exist_ok=True)))
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before, "the engines that were there"
+    assert list(kept.parent.iterdir()) == [kept]
 
 
-def checked(folder: Path) -> str:
+def checked(folder: Path, engines: Path | None = None) -> str:
+    """`engines`: where they lie while they are built."""
     bundle = Bundle.open(folder)
     record = read_engines(folder, bundle.manifest.files, faked_engines.MACHINE)
     assert len(record.engines) > 2
-    plan = build_bundle.Plan(faked_engines.MACHINE, bundle.manifest.graphs, 1, force=False)
-    check = build_bundle.check_engines(bundle, plan, record).check
+    place = machine_folder(folder, faked_engines.MACHINE) if engines is None else engines
+    check = build_bundle.check_engines(bundle, place, record).check
     assert check is not None
     return check.result

@@ -11,40 +11,24 @@ import json
 import re
 import zlib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
-from transformers import AutoModelForImageTextToText, AutoTokenizer, LlamaConfig, MistralConfig, Phi3Config, Qwen2Config
+from transformers import AutoModelForImageTextToText, AutoTokenizer
 from transformers.utils import logging
 
 from tests.tiny.families import FAMILIES, TOWER
 from tests.tiny.layouts import Layout, rename, v4_config, v4_picture_config
+from tests.tiny.texts import TEXTS
 from tests.tiny.tokenizers import Style, TokenizerFacts, write_tokenizer
-
-Family = Literal["llava", "llava_next", "internvl"]
-Text = Literal["llama", "mistral", "qwen2", "phi3"]
-
-_TEXT_CONFIGS = {"llama": LlamaConfig, "mistral": MistralConfig, "qwen2": Qwen2Config, "phi3": Phi3Config}
-_TEXT_DEFAULTS: dict[str, dict[str, Any]] = {
-    "llama": {"num_key_value_heads": 4},
-    "mistral": {"num_key_value_heads": 2, "sliding_window": None},
-    "qwen2": {"num_key_value_heads": 2},
-    "phi3": {"num_key_value_heads": 2, "pad_token_id": None},
-}
-_STYLES: dict[str, tuple[Style, str]] = {
-    "llama": ("llama", "vicuna"),
-    "mistral": ("llama", "mistral"),
-    "qwen2": ("qwen", "chatml"),
-    "phi3": ("llama", "phi3"),
-}
 
 
 def write_checkpoint(
     folder: Path,
-    family: Family = "llava_next",
-    text: Text = "llama",
+    family: str = "llava_next",
+    text: str = "llama",
     *,
     layout: Layout = "v5",
     seed: int = 0,
@@ -64,6 +48,7 @@ def write_checkpoint(
     Pictures are 56x56 in patches of 14 (N = 16); the tower has 5 layers of width 32, the text model 3 of width 64.
 
     Args:
+        family, text: names in `tests.tiny.families.FAMILIES` and `tests.tiny.texts.TEXTS`.
         layout: "v4" as the llava-hf repositories have it (preprocessor_config.json; rope_theta and rope_scaling in
             text_config, which omits defaults), "v5" as transformers 5.23 saves it (rope_parameters; the picture
             processor inside processor_config.json), "memory" as v5 but with the tensors' names in memory
@@ -78,9 +63,8 @@ def write_checkpoint(
         overrides: further fields of the top-level config (vision_feature_layer, image_grid_pinpoints, ...).
     """
     folder.mkdir(parents=True, exist_ok=True)
-    default_style, default_template = _STYLES[text]
-    kind = FAMILIES[family]
-    tokens = write_tokenizer(folder, style or default_style, template or default_template, kind.pictures)
+    kind, words = FAMILIES[family], TEXTS[text]
+    tokens = write_tokenizer(folder, style or words.style, template or words.template, kind.pictures)
     vocab_size = -(-(tokens.size + 1) // 64) * 64  # room after the last token, as 32064 for 32002 tokens
     text_fields = {"tie_word_embeddings": tie_embeddings, "vocab_size": vocab_size, **(text_config or {})}
     config = _config(family, text, tokens, text_fields, vision_config or {}, rope or {}, overrides)
@@ -160,12 +144,12 @@ def _config(
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, **rope},
         "bos_token_id": tokens.bos_token_id,
         "eos_token_id": tokens.eos_token_id,
-        **_TEXT_DEFAULTS[text],
+        **TEXTS[text].fields,
         **text_fields,
     }
     return kind.config(
         vision_config=kind.vision_config(**vision),
-        text_config=_TEXT_CONFIGS[text](**language),
+        text_config=TEXTS[text].config(**language),
         tie_word_embeddings=language["tie_word_embeddings"],
         **{**kind.fields(tokens, vision), **overrides},
     )

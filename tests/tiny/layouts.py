@@ -44,9 +44,7 @@ def v4_config(config: Any, family: str, text: str) -> dict[str, Any]:
         del language["head_dim"]
     if text == "llama" and language["num_key_value_heads"] == language["num_attention_heads"]:
         del language["num_key_value_heads"]
-    language["architectures"] = [
-        {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "phi3": "Phi3"}[text] + "ForCausalLM"
-    ]
+    language["architectures"] = [type(config.text_config).__name__.removesuffix("Config") + "ForCausalLM"]
     language["model_type"] = text
     language["torch_dtype"] = language.pop("dtype")
     theta, kind = rope.pop("rope_theta"), rope.pop("rope_type")

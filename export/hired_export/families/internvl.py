@@ -21,6 +21,7 @@ from transformers.models.internvl.modeling_internvl import (
 
 from hired_edge.errors import InputError
 from hired_edge.geometry.dynamic import canvases
+from hired_edge.planner.families.internvl import FIXED, MERGE, NORMS
 from hired_edge.preprocessing import PreprocessRules
 from hired_edge.processors import got_ocr2, unwrapped
 from hired_edge.tiling import TilingRules
@@ -29,9 +30,7 @@ from hired_export.families.family import AttentionChoice, Family, ReferenceTower
 from hired_export.picture_rules import find_file
 from hired_export.towers.intern import InternShape
 
-NORMS = ("layer_norm", "rms_norm")
-DOWNSAMPLE_RATIO = 0.5
-MERGE = 2
+DOWNSAMPLE_RATIO = 1 / MERGE
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -51,12 +50,7 @@ class InternVL(Family):
     def vision(self, config: Any, attention: AttentionChoice) -> InternShape:
         tower = config.vision_config
         side, patch = _sizes(config)
-        for name, expected in (
-            ("use_mean_pooling", True),  # else there is a norm behind the last layer
-            ("use_absolute_position_embeddings", True),
-            ("use_mask_token", False),
-            ("num_channels", 3),
-        ):
+        for name, expected in FIXED.items():
             value = getattr(tower, name)
             require(value == expected, f"vision_config.{name} {value}", str(expected))
         require(tower.norm_type in NORMS, f"vision_config.norm_type {tower.norm_type!r}", " or ".join(NORMS))

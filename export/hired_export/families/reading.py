@@ -14,6 +14,7 @@ from transformers import CONFIG_MAPPING, AutoConfig
 from transformers.utils import logging
 
 from hired_edge.errors import CheckpointError
+from hired_edge.planner.families import expected
 from hired_edge.planner.families.family import MOST
 from hired_edge.planner.original import hub_layout, is_original
 from hired_edge.planner.text_models import TEXT_MODELS
@@ -54,7 +55,7 @@ def read_spec(checkpoint: Checkpoint, attention: AttentionChoice) -> ModelSpec:
     if original:
         given = dict(hub_layout(given, tower_config(checkpoint)))
     family = str(given.get("model_type"))
-    require(family in FAMILIES, f"model_type {family!r}", " or ".join(FAMILIES))
+    require(family in FAMILIES, f"model_type {family!r}", expected(family))
     for section in (given, given.get("text_config"), given.get("vision_config")):
         _check_counts(section)
     config = _as_transformers_reads(checkpoint, family, given if original else None)

@@ -12,6 +12,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from hired_edge.planner.text_models import TEXT_MODELS
+from hired_edge.strict import one_line
 from hired_export.decoder import DecoderShape
 from hired_export.families.family import require, require_positive
 
@@ -32,9 +33,12 @@ MOST_POSITIONS = 2**24
 
 def rotary_tables(text_config: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin, (positions, Dh / 2) float32, by transformers' own formulae for every scaling."""
-    positions = text_config.max_position_embeddings
+    return _tables(text_config, torch.arange(text_config.max_position_embeddings))
+
+
+def _tables(text_config: Any, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     rotary = LlamaRotaryEmbedding(text_config)  # the text models share it
-    cos, sin = rotary(torch.zeros(1), torch.arange(positions)[None])
+    cos, sin = rotary(torch.zeros(1), positions[None])
     half = cos.shape[-1] // 2  # the other half repeats the first
     return cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
 
@@ -53,13 +57,15 @@ def decoder_shape(text: Any) -> DecoderShape:
 
     _check_rotary(text)
     require(text.hidden_act == "silu", f"hidden_act {text.hidden_act!r}", "silu")
+    head_dim = _head_dim(text)
+    _check_angles(text)
     return DecoderShape(
         layers=text.num_hidden_layers,
         hidden_size=text.hidden_size,
         intermediate_size=text.intermediate_size,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=_head_dim(text),
+        head_dim=head_dim,
         vocab_size=text.vocab_size,
         rms_epsilon=text.rms_norm_eps,
         positions=positions,
@@ -81,11 +87,27 @@ def _check_rotary(text: Any) -> None:
     require(partial == 1.0, f"partial_rotary_factor {partial}", "1.0")
 
 
+def _check_angles(text: Any) -> None:
+    """Those of the last position, which every value of `rope_parameters` has a part in."""
+    reason = ""
+    try:
+        finite = all(
+            table.isfinite().all() for table in _tables(text, torch.tensor([text.max_position_embeddings - 1]))
+        )
+    except Exception as error:  # transformers raises whatever values lead to that it does not check
+        finite, reason = False, f" ({one_line(error)})"
+    require(finite, f"rope_parameters {str(text.rope_parameters)[:120]}{reason}", "numbers that give angles")
+
+
 def _head_dim(text: Any) -> int:
-    heads, head_dim = text.num_attention_heads, getattr(text, "head_dim", None)
-    if head_dim is None:
+    if not hasattr(text, "head_dim"):  # null, where its class fills nothing in, is none to transformers either
+        heads = text.num_attention_heads
         require(text.hidden_size % heads == 0, f"hidden_size {text.hidden_size}", f"a multiple of its {heads} heads")
-        head_dim = text.hidden_size // heads
+        return _even(text.hidden_size // heads)
+    return _even(text.head_dim)
+
+
+def _even(head_dim: Any) -> int:
     even = type(head_dim) is int and head_dim > 0 and head_dim % 2 == 0
     require(even, f"text_config.head_dim {head_dim}", "a positive even number")
     return head_dim

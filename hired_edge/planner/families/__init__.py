@@ -6,4 +6,13 @@ from hired_edge.planner.families.llava import LLAVA, LLAVA_NEXT
 
 FAMILIES: dict[str, Family] = {"llava": LLAVA, "llava_next": LLAVA_NEXT, "internvl": INTERNVL}
 
-__all__ = ["FAMILIES", "Family"]
+OTHER_LAYOUTS = {"internvl_chat": "internvl, as the repository of the same name with -hf behind it has it"}
+"""Of families that are known in another layout: what to take instead."""
+
+
+def expected(model_type: str) -> str:
+    """What an error about a `model_type` asks for."""
+    return OTHER_LAYOUTS.get(model_type, " or ".join(FAMILIES))
+
+
+__all__ = ["FAMILIES", "Family", "expected"]

@@ -38,8 +38,9 @@ class Family:
 
 
 def given(section: Config) -> dict[str, Any]:
-    """Without what is null, but for two keys where that says something: no window; as many kv heads as heads."""
-    kept_null = ("sliding_window", "num_key_value_heads")
+    """Without what is null, but for three keys where that says something: no window; as many kv heads as heads; heads
+    that share the width."""
+    kept_null = ("sliding_window", "num_key_value_heads", "head_dim")
     return {key: value for key, value in section.items() if value is not None or key in kept_null}
 
 

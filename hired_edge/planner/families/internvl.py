@@ -14,6 +14,15 @@ from hired_edge.processors import got_ocr2
 from hired_edge.tiling import TilingRules
 
 MERGE = 2
+"""Patches along a side of a visual token: what transformers calls `downsample_ratio` is one by it."""
+NORMS = ("layer_norm", "rms_norm")
+FIXED: dict[str, Any] = {
+    "use_mean_pooling": True,  # else there is a norm behind the last layer
+    "use_absolute_position_embeddings": True,
+    "use_mask_token": False,
+    "num_channels": 3,
+}
+"""What vision_config may say in no other way."""
 _TOWER = "internvl_vision"
 _DEFAULTS: dict[str, Any] = {
     "hidden_size": 1024,
@@ -25,6 +34,7 @@ _DEFAULTS: dict[str, Any] = {
     "attention_bias": False,
     "use_qk_norm": False,
     "norm_type": "layer_norm",
+    **FIXED,
 }
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
@@ -83,8 +93,11 @@ def _read(config: Config, processor: Callable[[], Config]) -> tuple[TowerShape, 
     if top["downsample_ratio"] != 1 / MERGE:
         raise refused(f"downsample_ratio {str(top['downsample_ratio'])[:40]}", f"{1 / MERGE}")
     tower = {**_DEFAULTS, **section(config, "vision_config", _TOWER)}
-    if tower["norm_type"] not in ("layer_norm", "rms_norm"):
-        raise refused(f"vision_config.norm_type {str(tower['norm_type'])[:40]!r}", "layer_norm or rms_norm")
+    for name, expected in FIXED.items():
+        if tower[name] != expected:
+            raise refused(f"vision_config.{name} {str(tower[name])[:40]}", str(expected))
+    if tower["norm_type"] not in NORMS:
+        raise refused(f"vision_config.norm_type {str(tower['norm_type'])[:40]!r}", " or ".join(NORMS))
     squares = {name: _side(name, tower[name]) for name in ("image_size", "patch_size")}
     found = sizes("vision_config", {**tower, **squares}, (*_SIZES, *squares))
     shape = InternTower(

@@ -11,6 +11,7 @@ from hired_edge.errors import InputError
 from hired_runtime.batch.progress import shown
 from hired_runtime.batch.runner import MOST_ROWS, answer_file
 from hired_runtime.commands import options
+from hired_runtime.ray_batch.parquet_requests import is_parquet
 
 help = "answer a file of requests; goes on where it was stopped"
 
@@ -77,7 +78,7 @@ def _check_ray(args: argparse.Namespace) -> None:
     if args.ray is not None:
         return
     given = [f"--{name.replace('_', '-')}" for name in ("workers", "part_rows") if getattr(args, name) is not None]
-    if Path(args.requests).suffix.lower() in (".parquet", ".pq"):
+    if is_parquet(Path(args.requests)):
         given.append(args.requests)
     if given:
         raise InputError(f"{given[0]} without --ray", expected="both, or neither", fix="add --ray local")

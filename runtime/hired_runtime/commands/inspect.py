@@ -86,8 +86,8 @@ def describe(manifest: Manifest) -> str:
         "family": f"{manifest.family} from {manifest.checkpoint}, target {manifest.target}, {stored.precision}",
         "text": f"{text.model_type}: {text.layers} layers, width {text.hidden_size}, "
         f"{text.heads} heads over {text.kv_heads}, vocabulary {text.vocab_size}",
-        "vision": f"{vision.tiling.patches_per_tile} patches a tile, up to {limits.tiles} tiles; attention of layers "
-        f"{vision.allocation_layer} and {vision.selection_layer} ({vision.heads})"
+        "vision": f"{vision.tiling.patches_per_tile} visual tokens a tile, up to {limits.tiles} tiles; attention of "
+        f"layers {vision.allocation_layer} and {vision.selection_layer} ({vision.heads})"
         + (", int8" if stored.vision == "int8" else ""),
         "budgets": f"{', '.join(limits.budgets)}: at most {limits.visual_tokens} visual tokens",
         "sequence": f"{limits.formula}; batch {limits.batch}, {limits.images} picture(s)",

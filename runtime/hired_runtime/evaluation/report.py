@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hired_runtime.evaluation.files import JSON, MARKDOWN, PLOT, write_whole
+from hired_runtime.evaluation.files import JSON, MARKDOWN, PLOT, write_together
 from hired_runtime.evaluation.intervals import LEVEL, Estimate
 from hired_runtime.evaluation.plots import draw
 from hired_runtime.evaluation.result import Evaluation
@@ -30,16 +30,20 @@ def report(result: Evaluation) -> dict[str, Any]:
 
 
 def write(result: Evaluation, folder: Path) -> dict[str, Any]:
-    """Writes the three files into `folder` and returns the content of `report.json`.
+    """Writes the three files into `folder`, all or none, and returns the content of `report.json`.
 
     Raises:
         InputError: a file cannot be written.
         ModuleNotFoundError: matplotlib is not installed.
     """
     content = report(result)
-    write_whole(folder / PLOT, draw(result))
-    write_whole(folder / JSON, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-    write_whole(folder / MARKDOWN, markdown(result, content).encode())
+    write_together(
+        {
+            folder / PLOT: draw(result),
+            folder / JSON: (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(),
+            folder / MARKDOWN: markdown(result, content).encode(),
+        }
+    )
     return content
 
 

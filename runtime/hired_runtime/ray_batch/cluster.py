@@ -10,20 +10,26 @@ import io
 import logging
 import math
 import os
+import re
 import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from hired_edge.errors import InputError
 
+Started = TypeVar("Started")
+
 LOCAL, AUTO = "local", "auto"
 _CONNECT_S = 10
+_STARTS, _LATE = 3, "timed out during startup"
 _OBJECTS_BYTES = 256 * 2**20
 """Of a cluster that is started here: what passes through it are references to rows, and answers."""
+_TRACEBACK = re.compile(r'^ +File ".*", line \d+', re.MULTILINE)
+_COLOUR = re.compile(r"\x1b\[\d+m")
 _EXPECTED = "local, auto, or HOST:PORT of a Ray cluster that this machine is part of"
 
 
@@ -66,7 +72,6 @@ def cluster(address: str) -> Iterator[None]:
     os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")  # a thread that outlives a cluster would start another
     import ray
     import ray.data
-    import ray.exceptions
 
     if ray.is_initialized():
         raise InputError(
@@ -84,13 +89,34 @@ def cluster(address: str) -> Iterator[None]:
             where |= {"num_cpus": cores, "object_store_memory": _OBJECTS_BYTES, "include_dashboard": False}
             where |= {"_temp_dir": folder}
         stack.callback(ray.shutdown)
-        try:
+
+        def init() -> None:
             with _stderr_to(os.devnull):
                 ray.init(**where, logging_level=logging.CRITICAL, log_to_driver=False)
-        except (ConnectionError, RuntimeError, OSError, ValueError, ray.exceptions.RayError) as error:
-            reason = " ".join(str(error.__cause__ or error).split())[:300]
-            raise InputError(f"--ray {address}: {reason}", expected=_EXPECTED, fix=_fix(error)) from None
+
+        try:
+            patiently(init)
+        except Exception as error:  # among them Ray's own, and a plain one where a node does not start in time
+            got = f"--ray {address}: {reason(error.__cause__ or error)}"
+            raise InputError(got, expected=_EXPECTED, fix=_fix(error)) from None
         yield
+
+
+def patiently(start: Callable[[], Started], clean: Callable[[], object] = lambda: None) -> Started:
+    """What `start` gives. Ray gives a node half a minute to start, which a busy machine may need for Python alone.
+
+    Args:
+        start: called again where a node was too late.
+        clean: called in between.
+    """
+    for _ in range(_STARTS - 1):
+        try:
+            return start()
+        except Exception as error:
+            if _LATE not in str(error):
+                raise
+            clean()
+    return start()
 
 
 def room(nodes: Sequence[Mapping[str, Any]], share: Share) -> int:
@@ -111,6 +137,14 @@ def room(nodes: Sequence[Mapping[str, Any]], share: Share) -> int:
 def gpus(nodes: Sequence[Mapping[str, Any]]) -> int:
     """Of a cluster."""
     return int(sum(node["Resources"].get("GPU", 0) for node in nodes if node["Alive"]))
+
+
+def reason(error: BaseException) -> str:
+    """What Ray says of an error, in a line: without a traceback, which it puts before that, its colours and advice."""
+    text = _COLOUR.sub("", str(error)).strip()
+    if _TRACEBACK.search(text):
+        text = text.splitlines()[-1]
+    return " ".join(text.partition(" Note: ")[0].split())[:300]
 
 
 def _check_address(address: str) -> None:
@@ -139,6 +173,8 @@ def _check_address(address: str) -> None:
 
 def _fix(error: Exception) -> str:
     text = f"{error} {error.__cause__}".lower()
+    if _LATE in text:
+        return "run the same command again when this machine has less to do"
     if "token" in text:
         return "set RAY_AUTH_MODE=token, with the cluster's token in RAY_AUTH_TOKEN or ~/.ray/auth_token"
     if "version mismatch" in text:

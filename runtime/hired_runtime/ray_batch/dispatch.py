@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from hired_edge.errors import BundleError, InputError
-from hired_runtime.ray_batch.cluster import Share
+from hired_runtime.ray_batch.cluster import Share, reason
 from hired_runtime.ray_batch.ledger import started_ledger
 from hired_runtime.ray_batch.messages import Said, Unit
 from hired_runtime.ray_batch.worker import SAID, UNIT, Job, Worker
@@ -115,17 +115,16 @@ def _said(dataset: Any) -> Generator[Said, None, None]:
 
 
 def _told(error: Exception) -> Exception:
-    text = " ".join(str(error).split())
     if type(error).__name__ == "ExecutionTimeoutError":
         return BundleError(
             f"no worker has said anything for {_SILENCE_S} s",
             expected="a machine with room for one, and an engine that comes back",
             fix="see ray status, and run the same command again: it goes on",
         )
-    if "No module named 'hired_" in text:
+    if "No module named 'hired_" in str(error):
         return InputError(
             "a machine of the cluster has no hired-edge",
             expected="the same version installed on every machine",
             fix="install it there, for the Python that runs Ray",
         )
-    return LostPassError(text[:300])
+    return LostPassError(reason(error))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -173,8 +172,6 @@ class PartsFolder:
         try:
             with whole(path) as partial, partial.open("wb") as file:
                 file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
             raise self._journal.unusable(error) from None
         errors = sum("error" in line for line in lines.values())

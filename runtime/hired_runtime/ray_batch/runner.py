@@ -15,12 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hired_edge.budget import parse_budget
 from hired_edge.bundle import read_manifest
 from hired_edge.errors import BundleError, HiredEdgeError, InputError
-from hired_edge.limits import resolve_opening
 from hired_edge.manifest import Manifest
-from hired_edge.plan import memory_plan
 from hired_runtime.batch.progress import Show
 from hired_runtime.batch.requests_file import Requests
 from hired_runtime.batch.runner import Summary, checked_rows, identity
@@ -31,6 +28,7 @@ from hired_runtime.ray_batch.parquet_requests import ParquetRequests, is_parquet
 from hired_runtime.ray_batch.parts import Cut, cut, read_part, rows_of_a_part
 from hired_runtime.ray_batch.parts_folder import PartsFolder
 from hired_runtime.ray_batch.worker import Job
+from hired_runtime.ray_memory import process_bytes
 from hired_runtime.request import Request
 from hired_runtime.trust.keys import PublicKey
 from hired_runtime.trust.signatures import trusted
@@ -40,8 +38,6 @@ TOGETHER, MOST = 2, 10
 _TRIES = 2
 """How often a row may end its process when it was asked alone."""
 _LOST_PASSES = 3
-_PROCESS_BYTES = 2**28
-"""Python, libraries and pictures, beside what a bundle's plan counts."""
 
 
 def answer_on_cluster(
@@ -229,9 +225,5 @@ def _placed(share: Share, workers: int | None) -> tuple[Share, int]:
 
 def _share(manifest: Manifest, options: Mapping[str, Any], batch: int, threads: int) -> Share:
     """What a worker takes, on a cluster with GPUs."""
-    visual = options["visual_tokens"]
-    limits = resolve_opening(
-        manifest.limits, manifest.vision.tiling, visual=None if visual is None else parse_budget(visual), batch=batch
-    )
-    memory = memory_plan(manifest, limits).total + _PROCESS_BYTES
+    memory = process_bytes(manifest, options["visual_tokens"], batch)
     return Share(cpus=threads, gpus=0 if manifest.target == "cpu" else 1, memory=memory)

@@ -44,6 +44,7 @@ class Engine:
         self._batcher, self._queue = model.pipeline.batcher, queue
         self._waiting: deque[Ticket] = deque()
         self._calls: deque[Callable[[], None]] = deque()
+        self._called: set[asyncio.Future[Any]] = set()
         self._running: dict[Running, Ticket] = {}
         self._changed = threading.Condition()
         self._draining, self._abandoned = False, False
@@ -91,7 +92,7 @@ class Engine:
         """`work(pipeline)` on the engine's thread, between two steps: it should take milliseconds.
 
         Raises:
-            QueueFullError, ClosingError, or whatever `work` raises.
+            QueueFullError, ClosingError, StuckError, or whatever `work` raises.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
@@ -108,7 +109,11 @@ class Engine:
             self._check_room(self._calls)
             self._calls.append(run)
             self._changed.notify()
-        return await future
+        self._called.add(future)
+        try:
+            return await future
+        finally:
+            self._called.discard(future)
 
     def drain(self) -> None:
         """Nothing new is taken; what waits is refused; what runs is finished."""
@@ -120,12 +125,15 @@ class Engine:
             ticket.put(ClosingError())
 
     def give_up(self) -> None:
-        """Tells everyone who waits that the engine is stuck. Nothing is answered any more, should it come back."""
+        """Tells everyone who waits that the engine is stuck. Nothing is answered any more, should it come back. Call it
+        in the event loop."""
         self._abandoned = True
         self.drain()
         starting = self._starting
         for ticket in [*self._running.values(), *([] if starting is None else [starting])]:
             ticket.put(StuckError())
+        for future in self._called:
+            _settle(future, None, StuckError())
 
     def close(self, timeout_s: float | None = None) -> bool:
         """Drains, waits for what runs, and releases the model.
@@ -239,7 +247,7 @@ class Engine:
 
 
 def _settle(future: asyncio.Future[Any], result: Any, error: Exception | None) -> None:
-    if future.cancelled():
+    if future.done():  # its client is gone, or was told that the engine is stuck
         return
     if error is None:
         future.set_result(result)

@@ -12,6 +12,8 @@ from functools import partial
 import numpy as np
 
 from hired_edge.budget import Budget
+from hired_edge.errors import NumericalError
+from hired_edge.finite import check_finite
 from hired_edge.selection import Selection, select
 from hired_edge.tiling import Tiling
 from hired_runtime.backend import Floats
@@ -94,10 +96,20 @@ def features_and_keys(pipeline: Pipeline, picture: KnownPicture) -> tuple[Floats
     """What some policies look at beside the maps, (T, N, D) and (T, N, W), copies. On the engine's thread.
 
     The tower runs again where the engine does not hold them any more.
+
+    Raises:
+        NumericalError: they are not finite. The next who asks has them computed anew.
     """
     seen, _ = pipeline.encoder_cache.see([picture], "all", _anything, Timings(), reuse=True)
-    keys = seen.maps[0].keys
-    return all_features(seen.tilings[0], seen.gather[0]), None if keys is None else np.array(keys)
+    features, keys = all_features(seen.tilings[0], seen.gather[0]), seen.maps[0].keys
+    try:
+        check_finite(features, "features of the vision engine")
+        if keys is not None:
+            check_finite(keys, "keys of the vision engine")
+    except NumericalError:
+        pipeline.encoder_cache.clear()
+        raise
+    return features, None if keys is None else np.array(keys)
 
 
 def choose(looked: Looked, wanted: Request, budget: Budget, fetched: tuple[Floats, Floats | None] | None) -> Selection:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hired_edge.bundle import Bundle
-from hired_edge.engine_check import Machine, checked_engine, machine_folder, read_engines
+from hired_edge.engine_check import Machine, check_record, checked_engine, machine_folder, read_record
 from hired_edge.errors import InputError
 from hired_edge.limits import Limits
 from hired_edge.manifest import Manifest
@@ -30,8 +30,13 @@ from hired_runtime.trt.opening import Opening, choose
 from hired_runtime.trt.vision import TrtVision
 
 
-def load(bundle: Bundle, limits: Limits) -> Backend:
+def load(bundle: Bundle, limits: Limits, folder: Path | None = None) -> Backend:
     """Loads this machine's engines of a verified bundle.
+
+    Args:
+        bundle: on this machine's disk.
+        limits: of the opening.
+        folder: in which the engines lie while they are being built; None = at their place.
 
     Raises:
         BundleError: there are none, they are not to be deserialised here, or they were built for less; with the command
@@ -47,9 +52,10 @@ def load(bundle: Bundle, limits: Limits) -> Backend:
             fix="pass --backend onnxruntime",
         )
     machine = Machine(library.name, library.version, device.sm)
-    record = read_engines(bundle.root, bundle.manifest.files, machine, bundle.check)
+    folder = machine_folder(bundle.root, machine) if folder is None else folder
+    record = read_record(folder, bundle.root, bundle.check)
+    check_record(record, bundle.manifest.files, machine, bundle.root)
     opening = choose(record, bundle.manifest, limits, bundle.root)
-    folder = machine_folder(bundle.root, machine)
     with (  # both, before either is deserialised
         checked_engine(folder, opening.vision, bundle.root) as vision,
         checked_engine(folder, opening.language, bundle.root) as language,

@@ -1,14 +1,13 @@
 """A bundle's graphs -> `engines/<folder>/`: every engine, then the record, then the folder takes its place as one.
 
-On a machine with the GPU that they are for, the bundle's golden inputs are then replayed through them, and the record
-says how that went. The manifest never changes.
+On a machine with the GPU that they are for, the bundle's golden inputs are replayed through them before that, and the
+record says how that went. The manifest never changes.
 """
 
 from __future__ import annotations
 
 import os
 import shlex
-import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -27,7 +26,6 @@ from hired_runtime.trt.engines_folder import put_in_place, remove, written
 from hired_runtime.trt.module import Library
 from hired_runtime.trt.profiles import PREFILL, Profile, language_profiles, longest_prompt, vision_profiles
 from hired_runtime.trt.progress import OnProgress
-from hired_runtime.whole import whole
 
 Show = Callable[[str], AbstractContextManager[OnProgress | None]]
 """Makes what shows the progress of one engine, by its name."""
@@ -56,10 +54,11 @@ class Plan:
 def build_bundle(
     bundle: Bundle, library: Library, plan: Plan, options: BuildOptions, show: Show, on_built: OnBuilt
 ) -> EngineRecord:
-    """Builds every engine of the plan; on an error or Ctrl-C the bundle stays as it was.
+    """Builds every engine of the plan, and checks them where they are for this GPU; engines that fail the check stay,
+    and are refused from then on. On an error or Ctrl-C the bundle stays as it was, the engines that it had included.
 
     Raises:
-        BundleError: a graph cannot be built, or the engines folder cannot be written.
+        BundleError: a graph cannot be built, an engine not loaded, or the engines folder not written.
         InputError: engines for this machine are there already, or the engines folder is a link.
     """
     folder = plan.folder(bundle)
@@ -113,49 +112,48 @@ def build_bundle(
             check=None,
         )
         (partial / RECORD_NAME).write_text(strict.dumps(record), encoding="utf-8")
+        if device is not None:
+            record = check_engines(bundle, partial, record)
     return record
 
 
-def check_engines(bundle: Bundle, plan: Plan, record: EngineRecord) -> EngineRecord:
+def check_engines(bundle: Bundle, folder: Path, record: EngineRecord) -> EngineRecord:
     """Replays the golden inputs through all engines that were just built, and writes down how it went.
 
+    Args:
+        folder: in which they lie, with their record.
+
     Returns:
-        The record with its check. Engines that failed stay, and are refused from then on.
+        The record with its check.
 
     Raises:
-        BundleError: an engine cannot be loaded, or the record cannot be written. Every error, and Ctrl-C, remove the
-            engines: nobody has seen what they answer.
+        BundleError: an engine cannot be loaded.
+        OSError: the record cannot be written.
     """
     bundle = replace(bundle, check=None)  # nobody can have signed yet what was just built here
-    folder, errors, tolerances, reason = plan.folder(bundle), {}, {}, ""
+    errors, tolerances, reason = {}, {}, ""
     lengths = sorted(each.max_sequence_length for each in record.engines if each.max_sequence_length is not None)
-    try:
-        for slots in lengths:  # an opening takes the shortest cache that is long enough: each engine in its turn
-            engines = _loaded(bundle, slots)
-            try:
-                for result in golden.replay(bundle, engines):
-                    errors[result.piece] = max(result.error, errors.get(result.piece, 0.0))
-                    tolerances[result.piece] = result.tolerance
-            except BundleError as error:
-                reason = f"{error.got}; expected {error.expected}"
-                break
-            finally:
-                engines.close()
-        check = GoldenCheck("failed" if reason else "passed", errors, tolerances, reason)
-        checked = replace(record, check=check)
-        with written(folder), whole(folder / RECORD_NAME) as partial:
-            partial.write_text(strict.dumps(checked), encoding="utf-8")
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+    for slots in lengths:  # an opening takes the shortest cache that is long enough: each engine in its turn
+        engines = _loaded(bundle, folder, slots)
+        try:
+            for result in golden.replay(bundle, engines):
+                errors[result.piece] = max(result.error, errors.get(result.piece, 0.0))
+                tolerances[result.piece] = result.tolerance
+        except BundleError as error:
+            reason = f"{error.got}; expected {error.expected}"
+            break
+        finally:
+            engines.close()
+    checked = replace(record, check=GoldenCheck("failed" if reason else "passed", errors, tolerances, reason))
+    (folder / RECORD_NAME).write_text(strict.dumps(checked), encoding="utf-8")
     return checked
 
 
-def _loaded(bundle: Bundle, slots: int) -> Backend:
+def _loaded(bundle: Bundle, folder: Path, slots: int) -> Backend:
     from hired_runtime.trt import backend
 
     try:
-        return backend.load(bundle, golden.limits(bundle.manifest, slots))
+        return backend.load(bundle, golden.limits(bundle.manifest, slots), folder)
     except BundleError as error:
         raise BundleError(
             f"the engines with a cache of {slots} tokens cannot be checked: {error.got}",

@@ -1,8 +1,9 @@
 """`engines/` of a bundle while a build writes in it: one build at a time, and what a killed one left is gone first.
 
 The lock is on the folder itself (flock), so it leaves no file and ends with the process. What is being made is called
-`.FOLDER.PID.partial`, what it replaces `.FOLDER.PID.old` (hired_edge.layout passes both over). A folder that was moved
-aside when the build was killed, before another took its place, is put back. Knows nothing of engines.
+`.FOLDER.PID.partial` (hired_edge.layout passes it over), and changes places with what it replaces. Where a file system
+cannot do that, the old is called `.FOLDER.PID.old` meanwhile, and is put back if the build is killed then. Knows
+nothing of engines.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from hired_edge.durable import exchange, synchronise, synchronise_tree
 from hired_edge.errors import BundleError, InputError
 from hired_edge.layout import left_by
 from hired_edge.manifest import ENGINES_FOLDER
@@ -46,15 +48,22 @@ def locked(bundle: Path) -> Iterator[None]:
 
 @contextmanager
 def put_in_place(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` that takes its place at the end; if anything is raised, it goes and `folder` stays."""
+    """A folder beside `folder` that takes its place at the end; if anything is raised, it goes and `folder` stays.
+
+    In one step, where the file system can exchange two names: whoever looks finds either of them, whole.
+    """
     made = not folder.parent.exists()
     partial, old = (folder.parent / f".{folder.name}.{os.getpid()}.{word}" for word in ("partial", "old"))
     try:
         partial.mkdir(parents=True)
         yield partial
-        if os.path.lexists(folder):  # a file or a link too
+        synchronise_tree(partial)
+        if os.path.lexists(folder) and not exchange(partial, folder):  # a file or a link too
             folder.rename(old)
-        partial.rename(folder)
+        if not os.path.lexists(folder):
+            partial.rename(folder)
+        synchronise(folder.parent)
+        synchronise(folder.parent.parent)
     finally:
         if os.path.lexists(old) and not os.path.lexists(folder):
             old.rename(folder)

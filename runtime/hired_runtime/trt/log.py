@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
 from pathlib import Path
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any
 
 KEPT = 8
 CALLER = "IBuilder::"
@@ -32,15 +34,32 @@ def one_line(message: str, limit: int = 300) -> str:
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def open_log(path: Path | None) -> TextIO | None:
+class LogFile:
+    """Appended to, a record at a time. What the disk has no room for is left out: no build fails for its log."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("ab", buffering=0)
+
+    def __enter__(self) -> LogFile:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+
+    def write(self, record: str) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(record.encode("utf-8", errors="replace"))
+
+
+def open_log(path: Path | None) -> LogFile | None:
     """The log file, appended to; its folder is made."""
     if path is None:
         return None
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("a", encoding="utf-8", buffering=1)
+    return LogFile(path)
 
 
-def logger(trt: Any, errors: LastErrors, file: TextIO | None) -> Any:
+def logger(trt: Any, errors: LastErrors, file: LogFile | None) -> Any:
     """An ILogger. It must outlive everything that is made with it: the caller deletes it last."""
     severities = {
         trt.ILogger.INTERNAL_ERROR: "internal error",

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from hired_edge.durable import rename, synchronise_tree
 from hired_edge.errors import InputError
 
 
@@ -29,10 +30,9 @@ def fresh_folder(out: Path) -> Iterator[Path]:
     try:
         _empty(partial)
         yield partial
-        _to_disk(partial)
+        synchronise_tree(partial)
         _refuse_existing(out)
-        partial.rename(out)
-        _synchronise(out.parent)
+        rename(partial, out)
     finally:
         if _is(partial, handle):
             shutil.rmtree(partial, ignore_errors=True)
@@ -53,6 +53,7 @@ def _locked(partial: Path, out: Path) -> int:
                 f"another process is making {out}", expected="one at a time", fix="wait for it, or name another OUT"
             ) from None
         except OSError:  # a file system without locks
+            _check_own(partial, handle)
             return handle
         if _is(partial, handle):
             _check_own(partial, handle)
@@ -80,21 +81,6 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-def _to_disk(folder: Path) -> None:
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            _synchronise(Path(parent, name))
-        _synchronise(Path(parent))
-
-
-def _synchronise(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refuse_existing(out: Path) -> None:

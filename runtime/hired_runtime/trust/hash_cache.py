@@ -2,8 +2,10 @@
 
 A file is known by its device, inode, size, and times of modification and of change (mtime, ctime; nanoseconds). Any
 program may set the mtime, none the ctime: the kernel sets it at every write, rename and change of rights. So a file
-whose mtime was put back is hashed again. What is not held off: a clock that is set back, a disk that is written to
-directly, and whoever may write to this cache, which is the user alone.
+whose mtime was put back is hashed again. Of a mapped file it is set at the first write to a page, and not again before
+that page is on the disk: so a file is put there before it is hashed. What is not held off: a clock that is set back, a
+disk that is written to directly, a write that hangs in its middle while the file is hashed, a power cut that keeps
+what was written a moment before and loses its ctime, and whoever may write to this cache, which is the user alone.
 
 Not kept are hashes of files that changed less than two seconds before (another write could leave the same times), and
 of files on file systems whose ctime is not known to be kept so. The cache is used only if it is the user's own and
@@ -18,7 +20,6 @@ import json
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import TypeAlias
 from hired_edge.hashing import HashFile, OnBytes, readable, stream_record
 from hired_edge.manifest import FileRecord
 from hired_runtime.user_cache import cache_folder
+from hired_runtime.whole import whole
 
 FILE_NAME = "hashes.json"
 VERSION = 1
@@ -98,9 +100,10 @@ class HashCache:
                 if on_bytes is not None:
                     on_bytes(key[2])
                 return FileRecord(key[2], known)
-            record = stream_record(file, on_bytes)
             settled = started - key[4] > RACY_NS  # a time to come is none
-            if settled and key == _key(os.fstat(handle)) and self._keeps_ctime(handle):
+            kept = settled and self._keeps_ctime(handle) and _is_on_disk(handle)
+            record = stream_record(file, on_bytes)
+            if kept and key == _key(os.fstat(handle)):
                 self._known[key] = self._new[key] = record.sha256
             return record
 
@@ -113,7 +116,9 @@ class HashCache:
         content = {"version": VERSION, "entries": [[*key, digest] for key, digest in kept]}
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            _replace(self._path, json.dumps(content, separators=(",", ":")).encode())
+            with whole(self._path) as partial:
+                partial.chmod(0o600)  # one that others may write to is not believed
+                partial.write_bytes(json.dumps(content, separators=(",", ":")).encode())
         self._new = {}
 
 
@@ -156,17 +161,13 @@ def _entries(content: object) -> dict[Key, str]:
     return entries
 
 
-def _replace(path: Path, content: bytes) -> None:
-    """Writes a file, whole or not at all, that nobody else may write to."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # mode 600, and no file of anybody else
+def _is_on_disk(handle: int) -> bool:
+    """Whether it is now: a write to a mapping that comes later sets the ctime."""
     try:
-        with open(handle, "wb") as file:
-            file.write(content)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise
+        os.fsync(handle)
+    except OSError:
+        return False
+    return True
 
 
 def _keeps_ctime(handle: int) -> bool:

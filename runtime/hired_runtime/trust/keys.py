@@ -91,9 +91,10 @@ def load_public_key(path: str | os.PathLike[str]) -> PublicKey:
     lines = [line for line in data.splitlines() if line.strip()]
     if b"PRIVATE KEY-----" in data:
         quoted = shlex.quote(os.fspath(path))
-        _refuse(path, "is a private key", "a public key", f"run: openssl pkey -in {quoted} -pubout -out {quoted}.pub")
+        made_by = f"openssl pkey -in {quoted} -pubout -out" if _OPENSSH not in data else f"ssh-keygen -y -f {quoted} >"
+        _refuse(path, "is a private key", "a public key", f"run: {made_by} {quoted}.pub")
     is_pem = data.lstrip().startswith(_PEM)
-    if data.count(_PEM) > 1 or (not is_pem and len(lines) > 1):
+    if data.count(_PEM) > 1 or (len(lines) > 1 and not (is_pem and lines[-1].startswith(b"-----END "))):
         _refuse(path, "holds several keys or something else", "one public key", "pass each in a file of its own")
     word = data.split(maxsplit=1)[:1]
     if not is_pem and word != [_SSH_ED25519]:
@@ -204,7 +205,7 @@ def _read(path: Path) -> tuple[bytes, os.stat_result]:
 def _kind(key: object) -> str:
     """ "an RSA key", from the name of its class."""
     name = type(key).__name__.lstrip("_").removesuffix("PublicKey").removesuffix("PrivateKey")
-    return f"{'an' if name[:1] in 'AEIORX' else 'a'} {'DSA' if name == 'DSA' else name} key"
+    return f"{'an' if name[:1] in 'AEIORX' else 'a'} {name} key"
 
 
 def _refuse(path: str | os.PathLike[str], got: str, expected: str, fix: str) -> NoReturn:

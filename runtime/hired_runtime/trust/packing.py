@@ -116,8 +116,6 @@ def pack(found: Contents, file: Path, on_bytes: OnBytes | None = None) -> None:
             for each in found.files:
                 _add(tar, each, on_bytes)
             tar.write(tar_format.end(tar.tell()))
-            tar.flush()
-            os.fsync(tar.fileno())
     except OSError as error:
         _refuse(
             f"{error.filename or file} cannot be written ({error.strerror})",
@@ -162,7 +160,8 @@ def _copy(tar: BinaryIO, file: Packed, on_bytes: OnBytes | None) -> None:
                 on_bytes(len(chunk))
     got = digest.hexdigest()
     if left or got != file.sha256:
-        fix = f"see what is wrong: hired-edge verify {shlex.quote(str(file.path.parent))}"
+        bundle = file.path.parents[file.name.count("/")]
+        fix = f"see what is wrong: hired-edge verify {shlex.quote(str(bundle))}"
         _refuse(f"{file.path} was changed (sha256 {got[:12]}...)", f"sha256 {file.sha256[:12]}...", fix)
 
 

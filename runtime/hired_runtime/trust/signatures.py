@@ -133,8 +133,6 @@ def write_signature(path: Path, document: bytes, key: PrivateKey) -> str:
             return "unchanged"
         with whole(beside) as partial, partial.open("wb") as file:
             file.write(signature)
-            file.flush()
-            os.fsync(file.fileno())
     except OSError as error:
         _refuse(
             f"{error.filename or beside} cannot be written ({error.strerror})",

@@ -10,8 +10,12 @@ from tests.host.recipes.recipe import CALM, Recipe
 _WIDE: dict[str, Any] = {"text_config": {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2}}
 
 RECIPES = {
+    # Its decoder is of the shape that "next-qwen2" has, whose trace it shares.
     "internvl-qwen2": Recipe(
-        family="internvl", text="qwen2", checkpoint={"text_config": {"num_hidden_layers": 2}}, options={"max_images": 2}
+        family="internvl",
+        text="qwen2",
+        checkpoint={"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 3}},
+        options={"max_images": 2},
     ),
     # The 6B tower's ways, features of another layer, a tied head.
     "internvl-llama": Recipe(

@@ -10,10 +10,20 @@ from tests.host.recipes.recipe import CALM, Recipe
 _WIDE: dict[str, Any] = {"text_config": {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2}}
 
 RECIPES = {
+    # Its decoder is of the shape that "next-mistral" has, whose trace it shares.
     "llava-phi3": Recipe(
         family="llava",
         text="phi3",
-        checkpoint={"layout": "v4", "shards": 2, "text_config": {"num_hidden_layers": 2, "sliding_window": 2047}},
+        checkpoint={
+            "layout": "v4",
+            "shards": 2,
+            "text_config": {
+                "head_dim": 24,
+                "max_position_embeddings": 320,
+                "num_hidden_layers": 2,
+                "sliding_window": 2047,
+            },
+        },
     ),
     "next-phi3-window": Recipe(
         text="phi3",

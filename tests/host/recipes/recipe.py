@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.tiny.checkpoints import Family, Text
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -18,8 +16,8 @@ class Recipe:
         slow: whether tests that go through all recipes take it in `make test-all` alone.
     """
 
-    family: Family = "llava_next"
-    text: Text = "llama"
+    family: str = "llava_next"
+    text: str = "llama"
     checkpoint: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     gains: dict[str, float] = field(default_factory=dict)

@@ -48,15 +48,19 @@ def _see(model: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, list[NDArray[n
     first = torch.roll(pixels, 1, dims=0)
     outputs = model.model.vision_tower(first, output_attentions=True)
     features = model.model.get_image_features(first, return_dict=True).pooler_output
-    return features, [_summed(attention[:, :, 0, 1:].numpy()) for attention in outputs.attentions]
+    return features, [summed(attention[:, :, 0, 1:].numpy()) for attention in outputs.attentions]
 
 
-def _summed(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(T, H, patches) -> (T, H, N): of the four patches of each token, found one by one."""
-    side = int(maps.shape[2] ** 0.5)
+def blocks(side: int) -> list[list[int]]:
+    """The four patches of each token, found one by one, in a tile of `side` x `side` patches."""
     tokens = [(2 * row, 2 * column) for row in range(side // 2) for column in range(side // 2)]
-    blocks = [[(y + dy) * side + x + dx for dy in (0, 1) for dx in (0, 1)] for y, x in tokens]
-    return np.stack([maps[:, :, block].sum(2) for block in blocks], axis=2)
+    return [[(y + dy) * side + x + dx for dy in (0, 1) for dx in (0, 1)] for y, x in tokens]
+
+
+def summed(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(T, H, patches) -> (T, H, N): of the four patches of each token."""
+    side = int(maps.shape[2] ** 0.5)
+    return np.stack([maps[:, :, block].sum(2) for block in blocks(side)], axis=2)
 
 
 INTERNVL = TinyFamily(

@@ -1,0 +1,63 @@
+"""What the kills found, as a table on the terminal and in docs/reliability.md."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tests.crashes.cases import NOTHING, OLD
+from tests.crashes.processes import ROOT
+from tests.crashes.trials import MIXED, NEW
+
+PAGE = ROOT / "docs/reliability.md"
+FOUND = (NOTHING, OLD, NEW, MIXED)
+
+
+@dataclass
+class Row:
+    """Of a command that started from one state.
+
+    Args:
+        found: how often each state was found after a kill.
+        finished: how often the same command came to the same result afterwards.
+    """
+
+    command: str
+    start: str
+    found: Counter[str] = field(default_factory=Counter)
+    finished: int = 0
+
+    @property
+    def cells(self) -> list[str]:
+        counts = [str(self.found[each]) if self.found[each] else "" for each in FOUND]
+        return [self.command, self.start, str(self.found.total()), *counts, str(self.finished)]
+
+
+def table(rows: Sequence[Row], moments: str) -> str:
+    """`moments`: what the third column counts."""
+    heading = ("command", "there before", moments, *FOUND, "the same command finished")
+    lines = [heading, ["---"] * len(heading), *(row.cells for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def filled(text: str, name: str, content: str) -> str:
+    """The page with these figures in the place of earlier ones."""
+    place = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end of figures -->)", re.DOTALL)
+    assert place.search(text) is not None, f"the page has no place for the figures of {name}"
+    return place.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
+
+
+def write(name: str, content: str) -> None:
+    """Whole, since others may read or write other figures of the page meanwhile."""
+    partial = PAGE.with_name(f".{PAGE.name}.{os.getpid()}.partial")
+    partial.write_text(filled(PAGE.read_text(), name, content))
+    partial.replace(PAGE)
+
+
+def shares(kills: int, weights: Mapping[str, int]) -> dict[str, int]:
+    """How many of the kills each gets, by weight; together at least as many as asked for."""
+    total = sum(weights.values())
+    return {name: -(-kills * weight // total) for name, weight in weights.items()}
