@@ -1,32 +1,26 @@
-"""unpack: what a stranger may have put into the file, and what becomes of it. OUT is whole, or is not there."""
+"""unpack: what a stranger may have put into the file is refused, and nothing of it is left."""
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
-import signal
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from hired_edge.bundle import MAX_MANIFEST_BYTES, Bundle
-from hired_edge.errors import HiredEdgeError
 from hired_edge.manifest import FileRecord
 from hired_runtime.trust import packing, unpacking
 from hired_runtime.trust.keys import load_private_key
 from hired_runtime.trust.signatures import write_signature
 from tests.tiny import engine_records, keys
-from tests.tiny.commands import Capture, accepted, finish, refused, start
+from tests.tiny.commands import Capture, accepted
 from tests.tiny.manifests import forge, write_bundle
-
-Files = list[tuple[str, bytes]]
+from tests.tiny.tars import Files, check_refused, files, listed, write
 
 
 @pytest.fixture(scope="module")
@@ -41,36 +35,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return keys.pem(tmp_path_factory.mktemp("keys"))
-
-
-def listed(bundle: Path) -> Files:
-    """What a tar of it holds."""
-    found = packing.contents(bundle, engines=True)
-    return [(each.name, each.path.read_bytes()) for each in found.files]
-
-
-def write(path: Path, files: Iterable[tuple[str, bytes]], extra: Iterable[tarfile.TarInfo] = ()) -> Path:
-    """A tar by Python's tarfile."""
-    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as tar:
-        for name, data in files:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-        for member in extra:
-            tar.addfile(member, io.BytesIO(bytes(member.size)))
-    return path
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def check_refused(capsys: Capture, folder: Path, *argv: object) -> str:
-    """Nothing is left of it, and nothing was written anywhere near."""
-    before = sorted(path.name for path in folder.iterdir())
-    line = refused(capsys, "unpack", *argv)
-    assert sorted(path.name for path in folder.iterdir()) == before
-    return line
 
 
 def test_any_order_will_do(small: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -301,120 +265,3 @@ def test_places_and_files_that_will_not_do(small: Path, tmp_path: Path, capsys: 
         assert "cannot be read (No such file" in line or "is not a file" in line
     shutil.copyfile(small / "tokenizer.json", tmp_path / "no.tar")
     assert "no.tar is cut off" in check_refused(capsys, tmp_path, tmp_path / "no.tar", tmp_path / "out")
-
-
-def test_a_full_disk_leaves_nothing(
-    small: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tar = write(tmp_path / "x.tar", listed(small))
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10))
-    assert "0 MiB free in" in check_refused(capsys, tmp_path, tar, tmp_path / "out")
-    monkeypatch.undo()
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    line = check_refused(capsys, tmp_path, tar, tmp_path / "out")
-    assert "out cannot be written (No space left on device)" in line
-
-
-SLOW = """
-import sys, time
-from hired_runtime.trust import unpacking
-copy = unpacking._copy
-def slow(*arguments):
-    copy(*arguments)
-    print("copied", flush=True)
-    time.sleep(600)
-unpacking._copy = slow
-from hired_edge.cli import main
-sys.exit(main(sys.argv[3:]))
-"""
-
-
-def test_one_that_is_killed_leaves_no_bundle_and_the_next_one_cleans_up(
-    small: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    tar, out = write(tmp_path / "x.tar", listed(small)), tmp_path / "out"
-    process = start("unpack", tar, out, options=["-c", SLOW])
-    assert process.stdout is not None
-    assert process.stdout.readline() == "copied\n"
-    assert not out.exists()
-    assert f"another process is making {out}" in refused(capsys, "unpack", tar, out)
-    process.kill()
-    finish(process)
-    assert (tmp_path / ".out.unpacking").is_dir()
-    accepted(capsys, "unpack", tar, out)
-    assert files(out) == files(small)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "x.tar"]
-
-
-def test_ctrl_c_leaves_nothing(small: Path, tmp_path: Path) -> None:
-    tar = write(tmp_path / "x.tar", listed(small))
-    process = start("unpack", tar, tmp_path / "out", options=["-c", SLOW])
-    assert process.stdout is not None
-    assert process.stdout.readline() == "copied\n"
-    process.send_signal(signal.SIGINT)
-    assert finish(process)[0] == 130
-    assert [path.name for path in tmp_path.iterdir()] == ["x.tar"]
-
-
-def test_what_lies_in_the_way_is_somebody_elses(
-    small: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tar = write(tmp_path / "x.tar", listed(small))
-    (tmp_path / ".out.unpacking").symlink_to(tmp_path)
-    check_refused(capsys, tmp_path, tar, tmp_path / "out")
-    (tmp_path / ".out.unpacking").unlink()
-    (tmp_path / ".out.unpacking").write_text("a file")
-    check_refused(capsys, tmp_path, tar, tmp_path / "out")
-    (tmp_path / ".out.unpacking").unlink()
-    (tmp_path / ".out.unpacking").mkdir()
-    (tmp_path / ".out.unpacking/theirs").touch()
-    monkeypatch.setattr(os, "geteuid", lambda: os.stat(tmp_path).st_uid + 1)
-    assert "is somebody else's" in check_refused(capsys, tmp_path, tar, tmp_path / "out")
-    assert (tmp_path / ".out.unpacking/theirs").exists()
-
-
-def test_progress_counts_every_byte(small: Path, tmp_path: Path) -> None:
-    seen: list[int] = []
-    with unpacking.opened(write(tmp_path / "x.tar", listed(small)), None) as archive:
-        unpacking.unpack(archive, tmp_path / "out", seen.append)
-        assert sum(seen) == archive.bytes == sum(map(len, files(small).values()))
-
-
-@settings(max_examples=40, deadline=None)
-@given(data=st.data())
-def test_whatever_becomes_of_a_tar_the_bundle_is_whole_or_not_there(
-    data: st.DataObject, small: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    folder = tmp_path_factory.getbasetemp() / "mutated"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    content = bytearray(write(folder / "x.tar", listed(small)).read_bytes())
-    for _ in range(data.draw(st.integers(1, 3))):
-        at = data.draw(st.integers(0, len(content) - 1))
-        how = data.draw(st.sampled_from(["bytes", "cut", "block", "end"]))
-        if how == "bytes":
-            content[at : at + data.draw(st.integers(0, 3))] = data.draw(st.binary(max_size=3))
-        elif how == "end":
-            del content[at:]
-        else:
-            block = at - at % 512
-            moved = bytes(content[block : block + 512])
-            del content[block : block + 512]
-            if how == "block":
-                target = data.draw(st.integers(0, len(content) // 512)) * 512
-                content[target:target] = moved
-        if not content:
-            break
-    (folder / "x.tar").write_bytes(content)
-    try:
-        with unpacking.opened(folder / "x.tar", None) as archive:
-            unpacking.unpack(archive, folder / "out")
-        assert files(folder / "out") == files(small)
-    except HiredEdgeError:
-        assert not (folder / "out").exists()
-    assert {path.name for path in folder.iterdir()} <= {"out", "x.tar"}
