@@ -10,7 +10,7 @@ DEMO := .venv/.installed
 DEV := .venv-dev/.installed
 DEMO_VENV_LIMIT_MB := 300
 
-.PHONY: help demo test test-all test-page screenshots lint format accuracy newcomer arm64-check gpu-check bench fuzz sbom clean
+.PHONY: help demo test test-all test-page screenshots lint format accuracy newcomer arm64-check gpu-check bench fuzz crashes sbom clean
 .DEFAULT_GOAL := help
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make gpu-check on a machine with an NVIDIA GPU: its tests, doctor, a comparison with PyTorch (docs/gpu.md)"
 	@echo "make bench     this runtime beside llama.cpp and PyTorch on this CPU (docs/performance.md; MINUTES=30)"
 	@echo "make fuzz      100,000 hostile inputs for every reader (docs/reliability.md; FUZZ_ARGS=manifest)"
+	@echo "make crashes   kills commands at random moments, and fills their disk (docs/reliability.md; 50 minutes)"
 	@echo "make sbom      the bill of materials of a board's environment (SYSTEM=jp7; docs/reliability.md)"
 	@echo "make clean     remove what these targets have made"
 
@@ -97,6 +98,10 @@ FUZZ_ARGS ?=
 fuzz: $(DEV)
 	@.venv-dev/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
 	.venv-dev/bin/python -m tests.fuzz $(FUZZ_ARGS)
+
+crashes: $(DEV)
+	.venv-dev/bin/python -m tests.crashes
+	.venv-dev/bin/python -m tests.crashes --disk-full
 
 # Beside the wheels that it lists, which are fetched where they are not there.
 SYSTEM ?= jp7

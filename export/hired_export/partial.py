@@ -4,7 +4,8 @@
     OUT.partial/journal   which tensors of the bundle are whole (`journal.py`)
     OUT.partial/bundle/   becomes OUT
 
-A folder of that name without such a lock is somebody else's, and is left alone.
+A folder of that name without such a lock is somebody else's, and is left alone. But an empty one, which a kill may
+leave in the first and the last moment, goes: there is nothing of anybody in it.
 
 What is kept, and why. An export that fails by itself (no room, weights that cannot be had, a failed check) removes
 everything: going on would fail again, or fill a disk that is full. One that was stopped from outside, by Ctrl-C or by
@@ -137,6 +138,7 @@ def _own_folder(out: Path) -> Iterator[_Own]:
     own = _Own(partial)
     with contextlib.ExitStack() as stack:
         with _interrupts_delayed():  # until it is known what is to be removed
+            _remove_unmarked(partial)
             try:
                 partial.mkdir()
             except FileExistsError:
@@ -176,11 +178,26 @@ def _check_room(out: Path, missing: int, needed: int) -> None:
 def _new_lock(partial: Path, out: Path) -> FileIO:
     with contextlib.ExitStack() as on_failure:
         on_failure.callback(_remove, _Own(partial))
-        lock = on_failure.enter_context(open(partial / LOCK, "xb", buffering=0))
+        try:
+            lock = on_failure.enter_context(open(partial / LOCK, "xb", buffering=0))
+        except FileNotFoundError:  # another one that begins has taken the folder for left behind
+            raise _busy(out) from None
         _lock(lock, out)
         lock.write(MARK)
         on_failure.pop_all()
     return lock
+
+
+def _remove_unmarked(partial: Path) -> None:
+    """An OUT.partial whose export was killed before its lock had its mark, or once that was gone: nothing is in it."""
+    with contextlib.suppress(OSError):
+        if not partial.is_symlink() and os.listdir(partial) == [LOCK]:
+            with open(partial / LOCK, "rb", buffering=0, opener=_open_left) as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                content = lock.read(len(MARK))
+                if content != MARK and MARK.startswith(content):
+                    (partial / LOCK).unlink()
+        partial.rmdir()
 
 
 def _left_lock(partial: Path, out: Path) -> FileIO:
@@ -214,17 +231,20 @@ def _open_left(path: str, flags: int) -> int:
 
 def _lock(lock: FileIO, out: Path) -> None:
     """Locks the file until it is closed or this process ends, however it ends."""
-    busy = InputError(
-        f"another export to {out} is running", expected="one at a time", fix="wait for it, or name another OUT"
-    )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise busy from None
+        raise _busy(out) from None
     except OSError as error:  # a file system without locks
         raise OSError(error.errno, error.strerror, lock.name) from None
     if os.fstat(lock.fileno()).st_nlink == 0:  # it ended, and removed its lock, since this one was opened
-        raise busy
+        raise _busy(out)
+
+
+def _busy(out: Path) -> InputError:
+    return InputError(
+        f"another export to {out} is running", expected="one at a time", fix="wait for it, or name another OUT"
+    )
 
 
 def _remove(own: _Own) -> None:
@@ -259,6 +279,7 @@ def refuse_existing(out: Path) -> None:
     """Raises InputError if OUT is there; what is left of an export that was killed once it had made OUT goes then."""
     if os.path.lexists(out):  # a link to nowhere as well
         partial = out.with_name(out.name + ".partial")
+        _remove_unmarked(partial)
         with contextlib.suppress(OSError, InputError):
             if not os.path.lexists(partial / BUNDLE):
                 with _left_lock(partial, out):

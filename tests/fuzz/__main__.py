@@ -25,12 +25,12 @@ FOUND = ROOT / "build/fuzz"
 def main() -> int:
     args = _arguments()
     chosen, rows = args.surfaces or names(), dict[str, list[str]]()
-    more = ["--inputs", str(args.inputs), "--seed", str(args.seed), "--engine", args.engine]
+    more = ["--inputs", str(args.inputs), "--seed", str(args.seed)]
     if args.input is not None:
         more += ["--input", str(args.input.resolve())]
     try:
         for name in chosen:
-            outcome = watched(name, more, lambda figures, name=name: _show(name, figures, args.inputs))
+            outcome = watched(name, args.engine, more, lambda figures, name=name: _show(name, figures, args.inputs))
             _clear()
             if outcome.finding is not None:
                 _report(outcome, args)

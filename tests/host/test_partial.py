@@ -67,6 +67,26 @@ def test_what_does_not_reach_the_disk_is_no_bundle(
     assert tree(out.parent) == {}
 
 
+@pytest.mark.parametrize("lock", [None, b"", MARK[:7]], ids=["none", "empty", "cut off"])
+@pytest.mark.parametrize("made", [False, True])
+def test_what_an_export_left_that_was_killed_as_it_began_or_ended_goes(
+    lock: bytes | None, made: bool, out: Path
+) -> None:
+    """A folder in which nothing is, but perhaps a lock without its mark."""
+    partial = out.with_name("out.partial")
+    partial.mkdir()
+    if lock is not None:
+        (partial / "lock").write_bytes(lock)
+    if made:
+        out.mkdir()
+        with pytest.raises(InputError, match="out exists"), partial_folder(out, 0):
+            pass
+    else:
+        with partial_folder(out, 0) as bundle:
+            (bundle / "file").touch()
+    assert os.listdir(out.parent) == ["out"]
+
+
 @pytest.mark.parametrize("unfinished", [False, True])
 def test_what_an_export_left_that_was_killed_when_its_bundle_was_there_goes(unfinished: bool, out: Path) -> None:
     """Its lock and journal; a bundle that is being made beside an OUT stays."""
@@ -121,7 +141,6 @@ def link_to_a_folder(partial: Path) -> None:
 
 
 FOREIGN: dict[str, Callable[[Path], object]] = {
-    "empty": Path.mkdir,
     "a bundle without a lock": folder_with_a_bundle,
     "an empty lock": folder_with(b""),
     "another lock": folder_with(b"pid 17\n"),
