@@ -36,9 +36,9 @@ from hired_runtime.profiling.machine import machine
 from hired_runtime.whole import whole
 
 PAGE, PLOT = ROOT / "docs/reliability.md", ROOT / "docs/soak.png"
-SETTLED = 0.1
-"""Of the run, after which what is allocated once is allocated."""
-GROWTH = 0.03
+SETTLED = 0.5
+"""Of the run, after which caches and the allocator's pools are full."""
+GROWTH = 0.01
 """Of resident memory, from once settled to the last tenth, that an allocator may take without a leak."""
 REST_S = 3.0
 """Until connections that clients have left are closed."""
@@ -114,7 +114,7 @@ def soak(address: str, pid: int, asked: list[Reference], minutes: float, clients
 
 
 def settled(samples: list[dict[str, Any]], name: str) -> tuple[list[float], list[float]]:
-    """The first and the last tenth of what was counted, once settled."""
+    """The first and the last tenth of what was counted, once settled: medians of each are compared."""
     values = [each[name] for each in samples[int(SETTLED * len(samples)) :]]
     tenth = max(1, len(values) // 10)
     return values[:tenth], values[-tenth:]
@@ -132,7 +132,7 @@ def page(found: dict[str, Any], command: list[str]) -> str:
         f"![Resident memory, file descriptors and threads over the run](soak.png)\n\n"
         f"{sum(counts.values()):,} requests: {kinds}. Of the {found['references']} answers known from the start, "
         f"{counts.get('known', 0):,} repetitions were all the same.\n\n"
-        f"| | once settled | in the last tenth | most | growth |\n| --- | --- | --- | --- | --- |\n"
+        f"| | from the middle on | at the end | most | growth |\n| --- | --- | --- | --- | --- |\n"
         f"| resident, MiB | {early:.1f} | {late:.1f} | {most:.1f} | {100 * (late / early - 1):.2f} % |\n\n"
         f"At rest before and after: {before['descriptors']} and {after['descriptors']} file descriptors, "
         f"{before['threads']} and {after['threads']} threads.\n\n"

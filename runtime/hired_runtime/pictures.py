@@ -71,7 +71,7 @@ _DAMAGE = (
     zlib.error,
 )
 
-_warnings_lock = threading.Lock()
+_pillow_lock = threading.Lock()
 
 
 def load_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
@@ -194,9 +194,9 @@ def _decode(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
 
 def _open_header(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
     """Reads the header alone: Pillow decodes on first use."""
-    # Pillow warns from 89 megapixels on; the check against `max_pixels` says it better. Warning filters are shared by
-    # all threads, hence the lock.
-    with _warnings_lock, warnings.catch_warnings():
+    # Pillow warns from 89 megapixels on; the check against `max_pixels` says it better. Warning filters and
+    # limits are shared by all threads, hence the lock.
+    with _pillow_lock, warnings.catch_warnings(), _gif_bounded(file, max_pixels):
         warnings.simplefilter("ignore")
         try:
             return Image.open(file, formats=_readable_formats())
@@ -210,6 +210,20 @@ def _open_header(file: BinaryIO, name: str, max_pixels: int) -> Image.Image:
                 expected=f"at most {min(max_pixels, 2 * (Image.MAX_IMAGE_PIXELS or max_pixels))} pixels",
                 fix="scale the picture down first",
             ) from None
+
+
+@contextmanager
+def _gif_bounded(file: BinaryIO, max_pixels: int) -> Iterator[None]:
+    """Of a GIF, Pillow makes what its first frame leaves behind while it reads the header: 170 MB for a file of a
+    hundred bytes. Only Pillow's own limit comes before that."""
+    usual, gif = Image.MAX_IMAGE_PIXELS, file.read(4) == b"GIF8"
+    file.seek(0)
+    if gif:
+        Image.MAX_IMAGE_PIXELS = min(usual or max_pixels, -(-max_pixels // 2))  # an error from twice that on
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = usual
 
 
 def _readable_formats() -> tuple[str, ...]:

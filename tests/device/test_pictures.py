@@ -273,3 +273,24 @@ def test_damaged_files_give_a_picture_or_our_error(name: str, data: st.DataObjec
     content = content[: data.draw(st.integers(1, len(content)))] if data.draw(st.booleans()) else content
     with suppress(InputError):
         assert load_picture(bytes(content), max_pixels=1_000_000).mode == "RGB"
+
+
+def test_a_gif_that_promises_less_than_its_first_frame_takes_no_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A screen of 9x9, a frame of 12000x12000 that is to be cleared: Pillow makes what is to be left of it at once."""
+    made = list[tuple[int, int]]()
+    fill = Image.core.fill
+
+    def watched(mode: str, size: tuple[int, int], *colour: object) -> object:
+        made.append(size)
+        return fill(mode, size, *colour)
+
+    monkeypatch.setattr(Image.core, "fill", watched)
+    clear, frame = b"!\xf9\x04\x08\0\0\0\0", b",\0\0\0\0" + 2 * (12000).to_bytes(2, "little") + b"\0"
+    bomb = b"GIF89a" + 2 * (9).to_bytes(2, "little") + b"\x80\0\0" + bytes(6) + clear + frame + b"\x02\x02\x44\x01\0;"
+    usual = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(InputError, match=r"too large.*expected at most 4000000 pixels"):
+        load_picture(bomb, max_pixels=4_000_000)
+    assert (made, Image.MAX_IMAGE_PIXELS) == ([], usual)
+    with pytest.raises(InputError):
+        load_picture(bomb, max_pixels=150_000_000)
+    assert set(made) == {(12000, 12000)}  # as Pillow does it; where it no longer does, this function has no reason

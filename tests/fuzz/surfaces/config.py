@@ -81,4 +81,5 @@ SURFACE = Surface(
     opened,
     seeds,
     parts.of(dict.fromkeys((CONFIG, PREPROCESSOR, PROCESSOR), json_text.of())),
+    spend_mib=256,  # a model type that is named for the first time: transformers imports its module
 )
