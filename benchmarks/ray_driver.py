@@ -87,8 +87,8 @@ def page(found: dict[str, Any], command: Sequence[str]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ray_driver", description=__doc__)
-    parser.add_argument("--workers", default="1,2,4,8,16", metavar="N[,N]", help="(default: 1,2,4,8,16)")
-    parser.add_argument("--wait", type=float, default=0.002, metavar="S", help="of a worker, a row (default: 0.002)")
+    parser.add_argument("--workers", default="1,4,16,32", metavar="N[,N]", help="(default: 1,4,16,32)")
+    parser.add_argument("--wait", type=float, default=0.001, metavar="S", help="of a worker, a row (default: 0.001)")
     parser.add_argument("--page", action="store_true", help="write the figures into docs/scaling.md")
     args = parser.parse_args()
     numbers = [int(part) if part.isdecimal() else 0 for part in args.workers.split(",")]

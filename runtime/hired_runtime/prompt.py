@@ -198,6 +198,8 @@ def _message(message: Mapping[str, Any], index: int) -> dict[str, Any]:
         content = [{"type": "text", "text": content}]
     if not isinstance(content, Sequence):
         raise _malformed(f"message {index} has a content of type {type(content).__name__}", "a text or a list of parts")
+    if not content:  # templates look at the first part
+        raise _malformed(f"message {index} has no part", "at least one")
     return {"role": role, "content": [_part(part, index) for part in content]}
 
 

@@ -224,6 +224,7 @@ def test_no_generation_prompt(build: Callable[..., PromptTemplate]) -> None:
     ("messages", "pictures", "message"),
     [
         ([], 0, "no messages; expected at least one"),
+        ([{"role": "user", "content": []}], 0, "message 0 has no part; expected at least one"),
         (question("why?", 2), 1, "1 pictures for messages with 2"),
         (says("why?"), 1, "1 pictures for messages with 0"),
         ([{"role": "<|im_end|>", "content": "x"}], 0, "message 0 has the role '<|im_end|>'"),

@@ -81,6 +81,7 @@ def test_what_cannot_be_done_is_refused_by_name(server: Served, fields: dict[str
         ([{"role": "tool", "content": "Why?"}], "messages[0].role"),
         ([{"role": ["user"], "content": "Why?"}], "messages[0].role"),
         ([{"role": "user"}], "messages[0].content"),
+        ([{"role": "user", "content": []}], "messages[0].content"),
         ([{"role": "user", "content": "Why?", "image": "x"}], "messages[0].image"),
         ([{"role": "user", "content": [{"text": "Why?"}]}], "messages[0].content[0].type"),
         ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),

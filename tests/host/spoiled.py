@@ -115,6 +115,7 @@ SPOILED: dict[str, tuple[Spoil, str]] = {
     "tower heads do not divide": (config("vision_config.num_attention_heads", 5), "attention heads"),
     "head_dim of nothing": (config("text_config.head_dim", 0), "head_dim 0; expected a positive even number"),
     "head_dim below nothing": (config("text_config.head_dim", -16), "head_dim -16; expected"),
+    "head_dim beyond memory": (config("text_config.head_dim", 10**8), "head_dim 100000000; expected a positive even"),
     "head_dim is odd": (config("text_config.head_dim", 15), "config.json"),
     "no kv heads": (config("text_config.num_key_value_heads", 0), "num_key_value_heads 0; expected 1 or more"),
     "kv heads do not divide": (

@@ -30,6 +30,9 @@ TEXT_SIZES = (
 MOST_POSITIONS = 2**24
 """Up to which float32, in which rotary angles are computed, counts one by one."""
 
+_LARGEST_HEAD = 4096
+"""Far above any model's (256), far below what a table of angles takes no memory for."""
+
 
 def rotary_tables(text_config: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """cos and sin, (positions, Dh / 2) float32, by transformers' own formulae for every scaling."""
@@ -108,8 +111,8 @@ def _head_dim(text: Any) -> int:
 
 
 def _even(head_dim: Any) -> int:
-    even = type(head_dim) is int and head_dim > 0 and head_dim % 2 == 0
-    require(even, f"text_config.head_dim {head_dim}", "a positive even number")
+    even = type(head_dim) is int and 0 < head_dim <= _LARGEST_HEAD and head_dim % 2 == 0
+    require(even, f"text_config.head_dim {head_dim}", f"a positive even number of at most {_LARGEST_HEAD}")
     return head_dim
 
 

@@ -76,8 +76,8 @@ class Conversation:
         content, param = message.get("content"), f"{param}.content"
         if isinstance(content, str):
             content = [{"type": "text", "text": content}]
-        if not isinstance(content, list):
-            fields.refuse(content, param, "a string or a list of parts", "invalid_type")
+        if not isinstance(content, list) or not content:
+            fields.refuse(content, param, "a string or a list of at least one part", "invalid_type")
         parts = [self._part(part, f"{param}[{index}]", role) for index, part in enumerate(content)]
         self.messages.append({"role": role, "content": parts})
 
