@@ -44,6 +44,7 @@ def summary_of(run: subprocess.Popen[str]) -> dict[str, Any]:
     return json.loads(stdout)
 
 
+@pytest.mark.slow
 def test_a_cluster_of_this_machine_answers_as_one_process_does(tmp_path: Path, capsys: Capture) -> None:
     path = noise_requests(tmp_path / "noise")
     bad = [b"{", {"id": 0, "prompt": "?"}, {"id": 77, "image": "nowhere.png", "prompt": "?"}, {"id": 78}]
