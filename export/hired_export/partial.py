@@ -278,7 +278,7 @@ def _interrupts_delayed() -> Iterator[None]:
 def refuse_existing(out: Path) -> None:
     """Raises InputError if OUT is there; what is left of an export that was killed once it had made OUT goes then."""
     if os.path.lexists(out):  # a link to nowhere as well
-        partial = out.with_name(out.name + ".partial")
+        partial = Path(f"{os.path.abspath(out)}.partial")  # OUT may be "."
         _remove_unmarked(partial)
         with contextlib.suppress(OSError, InputError):
             if not os.path.lexists(partial / BUNDLE):

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizers.processors import TemplateProcessing
 
 from hired_edge.errors import CheckpointError
-from hired_edge.prompt_rules import tokenizer_refused
+from hired_edge.prompt_rules import TOKENIZER_MEND, tokenizer_refused
 
 # Kinds of pieces.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
@@ -133,6 +133,10 @@ def converted(model: SentencePieceModel, config: Mapping[str, Any], added: Mappi
             )
     begin = next((piece.text for piece in model.pieces if piece.kind == CONTROL), None)
     if begin is not None and config.get("add_bos_token", True):
+        if ":" in begin or " " in begin or begin.startswith("$"):  # signs of TemplateProcessing's own
+            raise CheckpointError(
+                f"{name} begins texts with {begin!a}", expected="a token like <s>", fix=TOKENIZER_MEND
+            )
         tokenizer.post_processor = TemplateProcessing(f"{begin} $A", f"{begin} $A {begin} $B", [(begin, ids[begin])])
     return tokenizer
 
