@@ -6,6 +6,7 @@ import asyncio
 import json
 import select
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -79,6 +80,7 @@ def test_a_picture_is_not_looked_at_for_nobody(server: Served, monkeypatch: pyte
         with server.connection() as raw:
             raw.sendall(before + b"Content-Length: %d\r\n\r\n" % len(picture) + picture)
             until(lambda: len(server.engine._calls) > 0)
+    time.sleep(0.3)  # until the server has seen the last of them come and go
     assert server.get("/health").status == 200
     free.set()
     busy.join()

@@ -43,7 +43,7 @@ def test_the_second_is_refused(
 ) -> None:
     asked, begun, result, refusal = prepare(tmp_path)
     first, patience = start(*asked), time.monotonic() + PATIENCE_S
-    while not begun.exists():
+    while not begun.exists() or not begun.stat().st_size:  # its first line is written behind its lock
         assert first.poll() is None, finish(first)
         assert time.monotonic() < patience
         time.sleep(0.001)
