@@ -23,8 +23,9 @@ from tqdm import tqdm
 
 from benchmarks.batch import questions
 from benchmarks.command import at_least_one, guarded
+from benchmarks.figures import put
 from benchmarks.ray_machines import machines
-from benchmarks.ray_page import PAGE, draw, put
+from benchmarks.ray_page import PAGE, draw
 from benchmarks.ray_runs import run
 from demo.reports import table
 from hired_runtime.profiling.machine import machine
@@ -96,7 +97,7 @@ def main() -> int:
     text = page(found, ["python -m benchmarks.ray_batch", *sys.argv[1:]])
     print(text)
     if args.page:
-        put("workers", text)
+        put(PAGE, "workers", text)
         one, *many = found["rates"]
         rates = [rate["rows_per_s"] for rate in many]
         draw(

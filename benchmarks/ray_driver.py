@@ -20,8 +20,9 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.command import at_least_one, guarded
+from benchmarks.figures import put
 from benchmarks.ray_machines import machines
-from benchmarks.ray_page import PAGE, draw, put
+from benchmarks.ray_page import PAGE, draw
 from benchmarks.ray_runs import run
 from demo.reports import table
 from hired_edge.errors import InputError
@@ -100,7 +101,7 @@ def main() -> int:
     text = page(found, ["python -m benchmarks.ray_driver", *sys.argv[1:]])
     print(text)
     if args.page:
-        put("driver", text)
+        put(PAGE, "driver", text)
         rates = [each["steady_rows_per_s"] for each in found["runs"]]
         could = (1 / args.wait, "what they could")
         draw(PAGE.with_name("scaling-driver.png"), numbers, rates, "workers that wait", could)

@@ -1,31 +1,15 @@
-"""What the benchmarks of Ray write into docs/scaling.md: their figures, each in its place, and a plot beside them."""
+"""Where the benchmarks of Ray write their figures, and the plot beside them."""
 
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.ray_runs import ROOT
-from hired_edge.errors import InputError
 from hired_runtime.whole import whole
 
 PAGE = ROOT / "docs/scaling.md"
-
-
-def put(name: str, text: str, page: Path = PAGE) -> None:
-    """Replaces what stands between a page's `<!-- figures: NAME -->` and `<!-- end of figures -->`.
-
-    Raises:
-        InputError: the page has no such place.
-    """
-    old = page.read_text(encoding="utf-8")
-    place = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-    if len(place.findall(old)) != 1:
-        raise InputError(f"{page} has no place for {name}", expected="its comments, once", fix="put them back")
-    with whole(page) as partial:
-        partial.write_text(place.sub(lambda match: match[1] + text + match[2], old), encoding="utf-8")
 
 
 def draw(

@@ -29,7 +29,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from benchmarks import serving_plot
+from benchmarks import figures, serving_plot
 from benchmarks.command import at_least_one, guarded
 from demo.reports import table
 from demo.scenes.compose import compose
@@ -37,7 +37,6 @@ from demo.scenes.draw import encode
 from demo.scenes.questions import questions
 from hired_edge.errors import HiredEdgeError
 from hired_runtime.profiling.machine import machine
-from hired_runtime.whole import whole
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE, PAGE, PLOT = ROOT / "demo/bundle", ROOT / "docs/serving.md", ROOT / "docs/serving.png"
@@ -47,7 +46,6 @@ SEED, PICTURES = 4096, 160
 """More pictures than the server remembers; of a series that the model was not trained on."""
 SETTLED = 0.1
 """Of the watched requests, after which what is allocated once is allocated."""
-_PLACE = re.compile(r"(<!-- figures: load -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -240,9 +238,7 @@ def main() -> int:
     text = page(found, ["python -m benchmarks.serving", *sys.argv[1:]])
     print(text)
     if args.page:
-        old = PAGE.read_text(encoding="utf-8")
-        with whole(PAGE) as partial:
-            partial.write_text(_PLACE.sub(lambda match: match[1] + text + match[2], old), encoding="utf-8")
+        figures.put(PAGE, "load", text)
         serving_plot.draw(found["loads"], PLOT)
     print(json.dumps(found))
     return 0

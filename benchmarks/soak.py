@@ -14,26 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
 import sys
 import threading
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 from tqdm import tqdm
 
-from benchmarks import soak_plot
+from benchmarks import figures, soak_plot
 from benchmarks.command import at_least_one, guarded
 from benchmarks.serving import ROOT, served
 from benchmarks.soak_clients import Client, Reference, references
 from hired_edge.errors import HiredEdgeError
 from hired_runtime.profiling.machine import machine
-from hired_runtime.whole import whole
 
 PAGE, PLOT = ROOT / "docs/reliability.md", ROOT / "docs/soak.png"
 SETTLED = 0.5
@@ -42,7 +39,6 @@ GROWTH = 0.01
 """Of resident memory, from once settled to the last tenth, that an allocator may take without a leak."""
 REST_S = 3.0
 """Until connections that clients have left are closed."""
-_PLACE = re.compile(r"(<!-- figures: soak -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -166,7 +162,7 @@ def main() -> int:
     text = page(found, ["python -m benchmarks.soak", *sys.argv[1:]])
     print(text)
     if args.page:
-        _write(PAGE, text)
+        figures.put(PAGE, "soak", text)
         soak_plot.draw(found, PLOT)
     print(json.dumps(found))
     early = settled(found["samples"], "threads")[0]
@@ -177,12 +173,6 @@ def main() -> int:
     if worse:
         raise HiredEdgeError(f"more {' and '.join(worse)} at the end", expected="as many", fix="look for a leak")
     return 0
-
-
-def _write(path: Path, text: str) -> None:
-    old = path.read_text(encoding="utf-8")
-    with whole(path) as partial:
-        partial.write_text(_PLACE.sub(lambda match: match[1] + text + match[2], old), encoding="utf-8")
 
 
 if __name__ == "__main__":

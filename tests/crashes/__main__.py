@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.figures import put
 from tests.crashes import full_disk, page
 from tests.crashes.cases import CASES, NOTHING, OLD
 from tests.crashes.processes import Launcher, Moment
@@ -58,7 +59,7 @@ def main() -> int:
         )
         command = " ".join(["python -m tests.crashes", *asked.commands]) + what
         took = f"`{command}`{means} ({minutes:.0f} minutes on two cores that had other work):"
-        page.write("disk full" if asked.disk_full else "crashes", f"{took}\n\n{table}")
+        put(page.PAGE, "disk full" if asked.disk_full else "crashes", page.framed(f"{took}\n\n{table}"))
     return min(len(broken), 1)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,18 +41,9 @@ def table(rows: Sequence[Row], moments: str) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def filled(text: str, name: str, content: str) -> str:
-    """The page with these figures in the place of earlier ones."""
-    place = re.compile(rf"(<!-- figures: {name} -->\n).*?(<!-- end of figures -->)", re.DOTALL)
-    assert place.search(text) is not None, f"the page has no place for the figures of {name}"
-    return place.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
-
-
-def write(name: str, content: str) -> None:
-    """Whole, since others may read or write other figures of the page meanwhile."""
-    partial = PAGE.with_name(f".{PAGE.name}.{os.getpid()}.partial")
-    partial.write_text(filled(PAGE.read_text(), name, content))
-    partial.replace(PAGE)
+def framed(content: str) -> str:
+    """As it stands in the page."""
+    return f"\n{content}\n\n"
 
 
 def shares(kills: int, weights: Mapping[str, int]) -> dict[str, int]:

@@ -12,8 +12,9 @@ import importlib.util
 import sys
 from pathlib import Path
 
+from benchmarks.figures import put
 from hired_runtime.profiling.machine import machine
-from tests.fuzz.page import PAGE, filled, row, table
+from tests.fuzz.page import NAME, PAGE, figures, row, table
 from tests.fuzz.slot import Figures
 from tests.fuzz.surface import ROOT, names
 from tests.fuzz.watching import Outcome, kept, watched
@@ -46,7 +47,7 @@ def main() -> int:
         here = machine()
         again = f"python -m tests.fuzz --engine {args.engine} --inputs {args.inputs} --seed {args.seed} --page"
         above = f"{here.processor}, {here.cores} cores, shared with other work. By `{again}`."
-        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), rows, above), encoding="utf-8")
+        put(PAGE, NAME, figures(PAGE.read_text(encoding="utf-8"), rows, above))
     return 0
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.figures import standing
 from tests.fuzz.slot import Figures
 
+NAME = "fuzzing"
 PAGE = Path(__file__).resolve().parents[2] / "docs/reliability.md"
 COLUMNS = (
     "surface",
@@ -19,7 +20,6 @@ COLUMNS = (
     "MiB at the end",
     "MiB at most",
 )
-_PLACE = re.compile(r"(<!-- figures: fuzzing -->\n).*?(<!-- end of figures -->)", re.DOTALL)
 
 
 def row(name: str, found: Figures) -> list[str]:
@@ -38,11 +38,9 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (COLUMNS, ["---"] * len(COLUMNS), *rows))
 
 
-def filled(text: str, rows: Mapping[str, Sequence[str]], above: str) -> str:
-    """The page with these rows in place of those of the same surfaces; the others stay."""
-    place = _PLACE.search(text)
-    assert place is not None, "the page has no place for the figures of fuzzing"
-    lines = [line.strip("| ").split(" | ") for line in place[0].splitlines() if line.startswith("| ")]
+def figures(text: str, rows: Mapping[str, Sequence[str]], above: str) -> str:
+    """Those of the page with these rows in place of those of the same surfaces; the others stay."""
+    lines = [line.strip("| ").split(" | ") for line in standing(text, NAME).splitlines() if line.startswith("| ")]
     known = {line[0]: line for line in lines if len(line) == len(COLUMNS) and line[0] not in (COLUMNS[0], "---")}
     every = [rows.get(name) or known[name] for name in sorted({*known, *rows})]
-    return _PLACE.sub(lambda match: f"{match[1]}\n{above}\n\n{table(every)}\n\n{match[2]}", text)
+    return f"\n{above}\n\n{table(every)}\n\n"

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import ray_batch, ray_driver, scaling
-from benchmarks.ray_page import draw, put
+from benchmarks.figures import put
+from benchmarks.ray_page import draw
 from benchmarks.ray_runs import Rate
 from benchmarks.ray_waiting import waited
 from benchmarks.scaling import Assumptions, fleet
@@ -95,11 +96,11 @@ def test_the_page_has_a_place_for_the_figures_of_both_benchmarks(tmp_path: Path)
     assert "| 2 | 150 | 75 % | 1.00 | 0.50 | 0.25 |" in idle
     assert "0.50 ms a row in the last of these runs, the start among them, are 2,000 rows a second" in idle
     for name, text in (("workers", shown), ("driver", idle)):
-        put(name, text, page)
-        put(name, text, page)
+        put(page, name, text)
+        put(page, name, text)
         assert page.read_text(encoding="utf-8").count(text) == 1
     with pytest.raises(scaling.InputError, match="has no place for nothing"):
-        put("nothing", "", page)
+        put(page, "nothing", "")
     draw(tmp_path / "plot.png", [1, 2], [9.0, 17.0], "on a cluster", (9.0, "as many times"), (10.0, "one process"))
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
 

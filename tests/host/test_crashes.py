@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.figures import filled
 from tests.crashes import page
 from tests.crashes.cases import NOTHING, OLD
 from tests.crashes.processes import ROOT
@@ -53,10 +54,10 @@ def test_the_page_has_a_place_for_each_table_and_keeps_the_rest() -> None:
     assert table.splitlines()[2] == f"| build | {OLD} | 3 |  | 2 | 1 |  | 3 |"
     text = page.PAGE.read_text()
     for name in ("crashes", "disk full"):
-        filled = page.filled(text, name, table)
-        assert filled.count(table) == 1
-        assert page.filled(filled, name, "") == page.filled(text, name, "")
-        assert len(filled.split("<!-- figures: ")) == len(text.split("<!-- figures: "))
+        shown = filled(text, name, page.framed(table))
+        assert shown.count(table) == 1
+        assert filled(shown, name, "") == filled(text, name, "")
+        assert len(shown.split("<!-- figures: ")) == len(text.split("<!-- figures: "))
 
 
 def carried_out(*words: object) -> list[list[str]]:
